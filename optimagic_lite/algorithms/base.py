@@ -1,0 +1,358 @@
+"""What an algorithm is, what it declares, and the register of all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.util
+import math
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import dataclass_transform
+
+from optimagic_lite.evaluator import StopRun
+from optimagic_lite.exceptions import (
+    InvalidAlgoInfoError,
+    InvalidAlgoOptionError,
+    UserFunctionRuntimeError,
+    did_you_mean,
+)
+
+if TYPE_CHECKING:
+    from optimagic_lite.evaluator import Evaluator
+
+Array = NDArray[np.float64]
+SolverType = Literal["scalar", "likelihood", "least_squares"]
+
+REGISTRY: dict[str, type[Algorithm]] = {}
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values that a numerical option may have; ``low`` itself only if it is not ``open``."""
+
+    low: float
+    open: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        return value > self.low if self.open else value >= self.low
+
+    def __str__(self) -> str:
+        return f"{'greater than' if self.open else 'at least'} {self.low:g}"
+
+
+PositiveInt = Annotated[int, Range(1)]
+NonNegativeInt = Annotated[int, Range(0)]
+PositiveFloat = Annotated[float, Range(0, open=True)]
+NonNegativeFloat = Annotated[float, Range(0)]
+
+CONVERGENCE_FTOL_REL = 2e-9
+CONVERGENCE_GTOL_ABS = 1e-5
+CONVERGENCE_XTOL_REL = 1e-5
+# for algorithms that have no other criterion than these
+SECOND_BEST_FTOL_ABS = 1e-8
+SECOND_BEST_XTOL_ABS = 1e-8
+
+
+@dataclass(frozen=True)
+class AlgoInfo:
+    """What an algorithm can do; ``minimize`` holds it to that.
+
+    Attributes:
+        name: Name by which users choose it, ``<library>_<method>``.
+        library: Python package that it needs.
+        solver_type: Which structure of the criterion it exploits.
+        is_global: Whether it searches the whole box.
+        needs_jac: Whether it uses gradients.
+        needs_hess: Whether it uses Hessians, or their products with vectors.
+        uses_hess: Whether it uses exact Hessians where there are any, and can do without.
+        needs_bounds: Whether all parameters need finite bounds.
+        needs_program: Whether it runs inside JAX, so that the criterion must be traceable.
+        supports_parallelism: Whether it evaluates batches of points.
+        supports_bounds: Whether it keeps bounds.
+        supports_infinite_bounds: Whether bounds may be one-sided.
+        supports_linear_constraints: Whether it takes linear constraints natively.
+        supports_nonlinear_constraints: Whether it takes nonlinear constraints natively.
+        counts_iterations: Whether it says when an iteration ends. Where it does not,
+            ``stopping_maxiter`` limits evaluations.
+    """
+
+    name: str
+    library: str
+    solver_type: SolverType = "scalar"
+    is_global: bool = False
+    needs_jac: bool = False
+    needs_hess: bool = False
+    uses_hess: bool = False
+    needs_bounds: bool = False
+    needs_program: bool = False
+    supports_parallelism: bool = False
+    supports_bounds: bool = False
+    supports_infinite_bounds: bool = False
+    supports_linear_constraints: bool = False
+    supports_nonlinear_constraints: bool = False
+    counts_iterations: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.name.startswith(f"{self.library}_"):
+            raise InvalidAlgoInfoError(f"{self.name!r} must begin with {self.library + '_'!r}.")
+        if self.needs_hess and not self.needs_jac:
+            raise InvalidAlgoInfoError(f"{self.name} needs_hess, so it needs_jac too.")
+        if self.needs_bounds and not self.supports_bounds:
+            raise InvalidAlgoInfoError(f"{self.name} needs_bounds, so it supports_bounds too.")
+
+    @property
+    def is_available(self) -> bool:
+        """Whether the library is installed."""
+        return importlib.util.find_spec(self.library) is not None
+
+    @property
+    def allowed(self) -> frozenset[str]:
+        """What the evaluator lets it evaluate beyond values."""
+        pairs = [("jac", self.needs_jac), ("hess", self.needs_hess or self.uses_hess)]
+        return frozenset(name for name, is_used in pairs if is_used)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a solver reports. The best point is known to the evaluator.
+
+    Attributes:
+        success: Whether a convergence criterion of the algorithm was fulfilled.
+        message: Why it ended, and what to do if that is no success.
+        status: The library's own code.
+        fun: Value at the solver's last point, to be minimized.
+        n_iterations: Number of iterations, if known.
+        hess: Hessian at the last point, shape (n_x, n_x).
+        hess_inv: Approximation of its inverse, shape (n_x, n_x).
+        gradient: Gradient at the last point.
+        info: Further output of the library.
+    """
+
+    success: bool
+    message: str
+    status: int | None = None
+    fun: float | None = None
+    n_iterations: int | None = None
+    hess: Array | None = None
+    hess_inv: Array | None = None
+    gradient: Array | None = None
+    info: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Algorithm:
+    """Base of all algorithms: a frozen record of options with one ``solve``.
+
+    Args:
+        stopping_maxfun: Limit on evaluations of the criterion; those for difference quotients
+            do not count.
+        stopping_maxiter: Limit on iterations.
+        stopping_maxtime: Limit on seconds, looked at before each evaluation.
+
+    Raises:
+        InvalidAlgoOptionError: If an option is not known or its value is not valid.
+    """
+
+    name: ClassVar[str]
+    algo_info: ClassVar[AlgoInfo]
+
+    stopping_maxfun: PositiveInt = 1_000_000
+    stopping_maxiter: PositiveInt = 1_000_000
+    stopping_maxtime: PositiveFloat = math.inf
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        """Refuse unknown options with the nearest names, before dataclasses does it without."""
+        if args:
+            raise InvalidAlgoOptionError(f"Options of {cls.name} are passed by name.")
+        cls._check_names(options)
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        for name, hint in option_types(type(self)).items():
+            value = convert(getattr(self, name), hint, f"{name} of {self.name}")
+            object.__setattr__(self, name, value)
+
+    def solve(self, evaluator: Evaluator, x0: Array) -> Outcome:
+        """Minimize from x0, shape (n_x,), evaluating through the evaluator alone."""
+        raise NotImplementedError
+
+    def with_option(self, **options: Any) -> Self:
+        """Return a copy with other options.
+
+        Raises:
+            InvalidAlgoOptionError: If an option is not known or its value is not valid.
+        """
+        self._check_names(options)
+        return dataclasses.replace(self, **options)
+
+    def with_stopping(self, **options: Any) -> Self:
+        """Return a copy with other ``stopping_...`` options; the prefix may be left out."""
+        return self.with_option(**_prefixed("stopping_", options))
+
+    def with_convergence(self, **options: Any) -> Self:
+        """Return a copy with other ``convergence_...`` options; the prefix may be left out."""
+        return self.with_option(**_prefixed("convergence_", options))
+
+    @classmethod
+    def _check_names(cls, options: dict[str, Any]) -> None:
+        valid = option_types(cls)
+        for name in options:
+            if name not in valid:
+                raise InvalidAlgoOptionError(
+                    f"{cls.name} has no option {name!r}.{did_you_mean(name, valid)} "
+                    f"Its options are {', '.join(valid)}."
+                )
+
+
+def _prefixed(prefix: str, options: dict[str, Any]) -> dict[str, Any]:
+    return {n if n.startswith(prefix) else prefix + n: value for n, value in options.items()}
+
+
+def option_types(cls: type[Algorithm]) -> dict[str, Any]:
+    """Return the names and types of the options of an algorithm."""
+    return _option_types(cls)  # type: ignore[arg-type]  # mypy: a class is hashable
+
+
+@functools.cache
+def _option_types(cls: Any) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
+
+
+def convert(value: Any, hint: Any, what: str) -> Any:
+    """Return the value of an option in its declared type.
+
+    Args:
+        value: What the user gave.
+        hint: The annotation of the option.
+        what: How to call the option in messages.
+
+    Raises:
+        InvalidAlgoOptionError: If the value does not fit.
+    """
+    origin = typing.get_origin(hint)
+    arguments = typing.get_args(hint)
+    if origin is Annotated:
+        number = convert(value, arguments[0], what)
+        for allowed in arguments[1:]:
+            if number not in allowed:
+                raise InvalidAlgoOptionError(f"{what} must be {allowed}, not {value!r}.")
+        return number
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        errors = []
+        for argument in arguments:
+            if argument is not type(None):
+                try:
+                    return convert(value, argument, what)
+                except InvalidAlgoOptionError as error:
+                    errors.append(error)
+        raise errors[0]
+    if origin is Literal:
+        if value not in arguments:
+            raise InvalidAlgoOptionError(
+                f"{what} must be one of {', '.join(map(repr, arguments))}, not {value!r}."
+                + did_you_mean(value, map(str, arguments))
+            )
+        return value
+    if hint is Any:
+        return value
+    return _CONVERTERS[origin or hint](value, what)
+
+
+def _to_number(kind: type, value: Any, what: str) -> Any:
+    is_number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    number = float(value) if is_number else math.nan
+    if math.isnan(number) or (kind is int and number != math.floor(number)):
+        noun = "a whole number" if kind is int else "a number"
+        raise InvalidAlgoOptionError(f"{what} must be {noun}, not {value!r}.")
+    if kind is int and math.isinf(number):
+        raise InvalidAlgoOptionError(f"{what} must be finite, not {value!r}.")
+    return kind(value)
+
+
+def _to_bool(value: Any, what: str) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise InvalidAlgoOptionError(f"{what} must be True or False, not {value!r}.")
+    return bool(value)
+
+
+def _to_callable(value: Any, what: str) -> Any:
+    if not callable(value):
+        raise InvalidAlgoOptionError(f"{what} must be a function, not {value!r}.")
+    return value
+
+
+_CONVERTERS: dict[Any, Callable[[Any, str], Any]] = {
+    int: functools.partial(_to_number, int),
+    float: functools.partial(_to_number, float),
+    bool: _to_bool,
+    Callable: _to_callable,
+}
+
+_Class = TypeVar("_Class", bound=type[Algorithm])
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def algorithm(name: str, **traits: Any) -> Callable[[_Class], _Class]:
+    """Register a class as an algorithm; its options become a frozen dataclass.
+
+    Args:
+        name: Name by which users choose it; its first word is the library.
+        traits: Fields of ``AlgoInfo``.
+
+    Raises:
+        InvalidAlgoInfoError: If the traits contradict each other or the name is taken.
+    """
+    info = AlgoInfo(name=name, library=name.split("_")[0], **traits)
+
+    def register(cls: _Class) -> _Class:
+        if name in REGISTRY:
+            raise InvalidAlgoInfoError(f"There is an algorithm {name!r} already.")
+        dataclass(frozen=True, kw_only=True)(cls)
+        cls.name, cls.algo_info = name, info
+        REGISTRY[name] = cls
+        return cls
+
+    return register
+
+
+def run(chosen: Algorithm, evaluator: Evaluator) -> Outcome:
+    """Run an algorithm and translate every way in which it can end.
+
+    Raises:
+        UserFunctionRuntimeError: If a user function failed and errors are to be raised.
+    """
+    try:
+        outcome = chosen.solve(evaluator, evaluator.space.x0.copy())
+    except StopRun as stop:
+        return Outcome(False, str(stop), stop.stop.status)
+    except (UserFunctionRuntimeError, InvalidAlgoInfoError):
+        raise
+    except Exception as error:
+        if error.__class__.__module__.startswith("optimagic_lite"):
+            raise
+        return Outcome(
+            False,
+            f"{chosen.name} raised {type(error).__name__}: {error}. The best point that it "
+            "evaluated is returned; try another algorithm or other start params.",
+        )
+    if outcome.success and evaluator.n_failed and outcome.fun is not None:
+        gap = outcome.fun - evaluator.best_f
+        if gap > 1e-6 * max(1.0, abs(evaluator.best_f)):
+            return dataclasses.replace(
+                outcome,
+                success=False,
+                message=f"The algorithm settled at a point where the criterion fails "
+                f"({evaluator.n_failed} evaluations failed); the best other point is returned. "
+                "Use bounds to keep it away from there.",
+            )
+    return outcome

@@ -1,0 +1,204 @@
+"""The local algorithms of NLopt (Johnson 2007, https://nlopt.readthedocs.io), from a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimagic_lite.algorithms.base import (
+    CONVERGENCE_FTOL_REL,
+    CONVERGENCE_XTOL_REL,
+    Algorithm,
+    NonNegativeFloat,
+    Outcome,
+    algorithm,
+)
+
+if TYPE_CHECKING:
+    from optimagic_lite.evaluator import Evaluator
+
+Array = NDArray[np.float64]
+
+# NLopt's result codes: name, converged, what it means and what to do
+_CODES = {
+    1: (True, "A convergence criterion was fulfilled."),
+    2: (True, "The target value was reached."),
+    3: (True, "The value changed by less than convergence_ftol_rel or convergence_ftol_abs."),
+    4: (True, "The parameters changed by less than convergence_xtol_rel or convergence_xtol_abs."),
+    5: (False, "The limit on evaluations was reached."),
+    6: (False, "The limit on time was reached."),
+    -1: (False, "NLopt failed without saying why. Try another start or another algorithm."),
+    -2: (False, "NLopt refused the problem. Check bounds and options."),
+    -3: (False, "NLopt ran out of memory. Try an algorithm with limited memory."),
+    -4: (False, "Rounding errors prevent further progress; the point is often good. "
+                "Loosen the tolerances if it is."),
+    -5: (False, "The run was stopped from inside an evaluation."),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class NloptMinimizer(Algorithm):
+    """Base of the wrappers.
+
+    Args:
+        convergence_xtol_rel: Stop when a step changes all parameters by less, relatively.
+        convergence_xtol_abs: Stop when a step changes all parameters by less.
+        convergence_ftol_rel: Stop when a step changes the value by less, relatively.
+        convergence_ftol_abs: Stop when a step changes the value by less.
+    """
+
+    constant: ClassVar[str]
+    bounded_constant: ClassVar[str | None] = None
+
+    convergence_xtol_rel: NonNegativeFloat = CONVERGENCE_XTOL_REL
+    convergence_xtol_abs: NonNegativeFloat = 0.0
+    convergence_ftol_rel: NonNegativeFloat = CONVERGENCE_FTOL_REL
+    convergence_ftol_abs: NonNegativeFloat = 0.0
+
+    def nlopt_constant(self, evaluator: Evaluator) -> str:
+        """Return NLopt's name of the algorithm."""
+        return (evaluator.space.has_bounds and self.bounded_constant) or self.constant
+
+    def solve(self, evaluator: Evaluator, x0: Array) -> Outcome:
+        """Minimize with NLopt."""
+        import nlopt
+
+        space = evaluator.space
+        opt = nlopt.opt(getattr(nlopt, self.nlopt_constant(evaluator)), space.n_x)
+        opt.set_xtol_rel(self.convergence_xtol_rel)
+        opt.set_xtol_abs(self.convergence_xtol_abs)
+        opt.set_ftol_rel(self.convergence_ftol_rel)
+        opt.set_ftol_abs(self.convergence_ftol_abs)
+        if space.has_bounds:
+            opt.set_lower_bounds(space.lower)
+            opt.set_upper_bounds(space.upper)
+        caught: list[BaseException] = []
+
+        def objective(x: Array, gradient: Array) -> float:
+            # some of NLopt's algorithms swallow exceptions and go on calling
+            if caught:
+                raise nlopt.ForcedStop
+            try:
+                if gradient.size:
+                    value, gradient[:] = evaluator.fun_and_jac(x)
+                    return value
+                return evaluator.fun(x)
+            except BaseException as error:
+                caught.append(error)
+                opt.force_stop()
+                raise nlopt.ForcedStop from error
+
+        opt.set_min_objective(objective)
+        failure = ""
+        try:
+            opt.optimize(x0)
+        except Exception as error:
+            failure = f" ({error})" if str(error) else ""
+        if caught:
+            raise caught[0]
+        code = opt.last_optimize_result()
+        success, message = _CODES[code]
+        fun = opt.last_optimum_value()
+        return Outcome(
+            success=success,
+            message=message + (failure if code == -2 else ""),
+            status=code,
+            fun=fun if np.isfinite(fun) else None,
+        )
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One algorithm of NLopt: its name here, NLopt's constant, docstring, traits and defaults."""
+
+    name: str
+    constant: str
+    doc: str
+    needs_jac: bool = False
+    bounds: bool = True
+    nonlinear: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+    bounded_constant: str | None = None
+
+
+_SVANBERG = "(Svanberg 2002, doi:10.1137/S1052623499362822)"
+_DEMBO = "(Dembo and Steihaug 1983, doi:10.1007/BF02592055; code by Luksan)"
+
+_ROWS = [
+    _Row("bobyqa", "LN_BOBYQA", "Quadratic models with bounds (Powell 2009, DAMTP 2009/NA06)."),
+    _Row("newuoa", "LN_NEWUOA", "Quadratic models (Powell 2006, doi:10.1007/0-387-30065-1_16); "
+         "with bounds, NLopt's variant of it for those.", bounded_constant="LN_NEWUOA_BOUND"),
+    _Row("cobyla", "LN_COBYLA", "Linear models (Powell 1994, doi:10.1007/978-94-015-8330-5_4).",
+         nonlinear=True),
+    _Row("neldermead", "LN_NELDERMEAD", "Simplex search (Nelder and Mead 1965, "
+         "doi:10.1093/comjnl/7.4.308), with bounds (Box 1965).",
+         options={"convergence_ftol_rel": 0.0}),
+    _Row("sbplx", "LN_SBPLX", "Nelder-Mead on a sequence of subspaces (Rowan 1990)."),
+    _Row("praxis", "LN_PRAXIS", "Principal axes (Brent 1973, ISBN 0-486-41998-3).", bounds=False),
+    _Row("lbfgsb", "LD_LBFGS", "Limited-memory BFGS (Liu and Nocedal 1989, "
+         "doi:10.1007/BF01589116; code by Luksan), with bounds.", needs_jac=True),
+    _Row("mma", "LD_MMA", f"Method of moving asymptotes {_SVANBERG}.", needs_jac=True,
+         nonlinear=True),
+    _Row("ccsaq", "LD_CCSAQ", f"Conservative convex separable approximations {_SVANBERG}.",
+         needs_jac=True, nonlinear=True),
+    _Row("slsqp", "LD_SLSQP", "Sequential least-squares quadratic programming (Kraft 1994, "
+         "doi:10.1145/192115.192124).", needs_jac=True, nonlinear=True),
+    _Row("tnewton", "LD_TNEWTON", f"Truncated Newton {_DEMBO}.", needs_jac=True),
+    _Row("tnewton_restart", "LD_TNEWTON_RESTART",
+         f"Truncated Newton with steepest-descent restarts {_DEMBO}.", needs_jac=True),
+    _Row("tnewton_precond", "LD_TNEWTON_PRECOND",
+         f"Truncated Newton preconditioned by BFGS {_DEMBO}.", needs_jac=True),
+    _Row("tnewton_precond_restart", "LD_TNEWTON_PRECOND_RESTART",
+         f"Preconditioned truncated Newton with restarts {_DEMBO}.", needs_jac=True),
+]  # fmt: skip
+
+
+def _register(row: _Row) -> type[Algorithm]:
+    """Make a class of a row of the table."""
+    lines = (NloptMinimizer.__doc__ or "").split("\n", 2)
+    body: dict[str, Any] = {
+        "__doc__": f"{row.doc}\n\n{lines[2]}",
+        "__module__": __name__,
+        "__annotations__": dict.fromkeys(row.options, NonNegativeFloat),
+        "constant": row.constant,
+        "bounded_constant": row.bounded_constant,
+        **row.options,
+    }
+    decorate = algorithm(
+        f"nlopt_{row.name}",
+        needs_jac=row.needs_jac,
+        supports_bounds=row.bounds,
+        supports_infinite_bounds=row.bounds,
+        supports_nonlinear_constraints=row.nonlinear,
+        counts_iterations=False,
+    )
+    title = "".join(part.capitalize() for part in row.name.split("_"))
+    return decorate(type(f"Nlopt{title}", (NloptMinimizer,), body))
+
+
+for _row in _ROWS:
+    globals()[f"Nlopt{''.join(p.capitalize() for p in _row.name.split('_'))}"] = _register(_row)
+
+
+@algorithm("nlopt_var", needs_jac=True, supports_bounds=True, supports_infinite_bounds=True,
+           counts_iterations=False)  # fmt: skip
+class NloptVar(NloptMinimizer):
+    """Limited-memory variable metric (Vlcek and Luksan 2006, doi:10.1016/j.cam.2005.02.010).
+
+    Args:
+        convergence_xtol_rel: Stop when a step changes all parameters by less, relatively.
+        convergence_xtol_abs: Stop when a step changes all parameters by less.
+        convergence_ftol_rel: Stop when a step changes the value by less, relatively.
+        convergence_ftol_abs: Stop when a step changes the value by less.
+        rank_1_update: Update the metric by rank one rather than two.
+    """
+
+    rank_1_update: bool = True
+
+    def nlopt_constant(self, evaluator: Evaluator) -> str:
+        """Return the variant."""
+        del evaluator
+        return "LD_VAR1" if self.rank_1_update else "LD_VAR2"

@@ -1,0 +1,220 @@
+"""The record of a run in memory: one row per evaluation that the algorithm asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Direction = Literal["minimize", "maximize"]
+Kind = Literal["start", "path", "derivative", "exploration"]
+Task = Literal["fun", "fun_and_jac", "jac", "hess", "hessp"]
+
+_COLUMNS = (
+    "fun", "params", "time", "start_time", "stop_time", "batches", "task", "kind",
+    "monotone_fun", "is_accepted", "flat_params", "flat_param_names", "direction",
+)  # fmt: skip
+
+
+class ParamsStructure(Protocol):
+    """What a history must know of the user's params."""
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the entries of the flat vector."""
+        ...
+
+    def to_params(self, flat: NDArray[np.float64]) -> Any:
+        """Build the user's structure from the flat vector."""
+        ...
+
+
+class History:
+    """Evaluations of the criterion, in the order in which they ended.
+
+    Rows are the start point and the points for which the algorithm asked. Points of numerical
+    derivatives are in the log only. Values have the user's sign. All columns are also
+    accessible by key, ``history["fun"]``.
+
+    Args:
+        direction: "minimize" or "maximize".
+        structure: Names the entries of the flat vectors and rebuilds params.
+
+    Attributes:
+        direction: As given.
+    """
+
+    def __init__(self, direction: Direction, structure: ParamsStructure) -> None:
+        self.direction = direction
+        self._structure = structure
+        self._flat: list[NDArray[np.float64]] = []
+        self._fun: list[float] = []
+        self._start: list[float] = []
+        self._stop: list[float] = []
+        self._task: list[Task] = []
+        self._kind: list[Kind] = []
+        self._batches: list[int] = []
+
+    def append(
+        self,
+        flat: NDArray[np.float64],
+        fun: float,
+        start: float,
+        stop: float,
+        task: Task,
+        kind: Kind = "path",
+        batch: int | None = None,
+    ) -> None:
+        """Add a row.
+
+        Args:
+            flat: Parameters, shape (n_params,). Kept, not copied.
+            fun: Value in the user's sign; NaN for a failed evaluation.
+            start: Seconds from the start of the run to the start of the evaluation.
+            stop: The same for its end.
+            task: What was evaluated.
+            kind: Why it was evaluated.
+            batch: Rows with the same number were evaluated together; None begins a new batch.
+        """
+        if batch is None:
+            batch = self._batches[-1] + 1 if self._batches else 0
+        self._flat.append(flat)
+        self._fun.append(fun)
+        self._start.append(start)
+        self._stop.append(stop)
+        self._task.append(task)
+        self._kind.append(kind)
+        self._batches.append(batch)
+
+    def __len__(self) -> int:
+        return len(self._fun)
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in _COLUMNS:
+            raise KeyError(f"{key!r} is no column of the history: {', '.join(_COLUMNS)}.")
+        return getattr(self, key)
+
+    def __repr__(self) -> str:
+        return f"History({self.direction}, {len(self)} evaluations, {self.n_params} parameters)"
+
+    @property
+    def n_params(self) -> int:
+        """Length of a flat vector."""
+        return len(self.flat_param_names)
+
+    @property
+    def fun(self) -> list[float]:
+        """Values in the user's sign; NaN where the evaluation failed."""
+        return list(self._fun)
+
+    @property
+    def params(self) -> list[Any]:
+        """Parameters in the user's structure."""
+        return [self._structure.to_params(flat) for flat in self._flat]
+
+    @property
+    def flat_params(self) -> NDArray[np.float64]:
+        """Parameters as an array of shape (n_rows, n_params)."""
+        return np.array(self._flat, dtype=np.float64).reshape(len(self), self.n_params)
+
+    def flat_at(self, positions: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return the rows of ``flat_params`` at some positions, without building all of it."""
+        return np.array([self._flat[i] for i in positions], dtype=np.float64)
+
+    @property
+    def flat_param_names(self) -> list[str]:
+        """Names of the columns of ``flat_params``."""
+        return list(self._structure.names)
+
+    @property
+    def start_time(self) -> list[float]:
+        """Seconds from the start of the run to the start of each evaluation."""
+        return list(self._start)
+
+    @property
+    def stop_time(self) -> list[float]:
+        """Seconds from the start of the run to the end of each evaluation."""
+        return list(self._stop)
+
+    @property
+    def time(self) -> NDArray[np.float64]:
+        """Seconds from the start of the first evaluation to the end of each."""
+        stop = np.array(self._stop, dtype=np.float64)
+        return stop - self._start[0] if self._start else stop
+
+    @property
+    def task(self) -> list[Task]:
+        """What was evaluated: "fun" or "fun_and_jac"."""
+        return list(self._task)
+
+    @property
+    def kind(self) -> list[Kind]:
+        """Why it was evaluated: "start", "path" or "exploration"."""
+        return list(self._kind)
+
+    @property
+    def batches(self) -> list[int]:
+        """Number of the batch to which each row belongs."""
+        return list(self._batches)
+
+    @property
+    def monotone_fun(self) -> NDArray[np.float64]:
+        """The best value up to each row; NaN before the first success."""
+        return best_so_far(self._fun, self.direction)
+
+    @property
+    def is_accepted(self) -> NDArray[np.bool_]:
+        """Whether a row is at least as good as all before it."""
+        fun = np.array(self._fun, dtype=np.float64)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.isfinite(fun) & (fun == self.monotone_fun))
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return all rows as a DataFrame with one column a parameter.
+
+        Returns:
+            Columns ``fun, time, start_time, stop_time, task, kind, batch`` and then the
+            parameters, named ``params.<name>`` where a name is taken already.
+        """
+        import pandas as pd
+
+        columns: dict[str, Any] = {
+            "fun": self._fun,
+            "time": self.time,
+            "start_time": self._start,
+            "stop_time": self._stop,
+            "task": self._task,
+            "kind": self._kind,
+            "batch": self._batches,
+        }
+        names = [f"params.{n}" if n in columns else n for n in self.flat_param_names]
+        flat = pd.DataFrame(self.flat_params, columns=names)
+        return pd.concat([pd.DataFrame(columns), flat], axis=1)
+
+
+def best_so_far(fun: Sequence[float], direction: Direction) -> NDArray[np.float64]:
+    """Return the running minimum, or maximum, ignoring values that are not finite.
+
+    Args:
+        fun: Values, shape (n,).
+        direction: "minimize" or "maximize".
+
+    Returns:
+        Array of shape (n,); NaN before the first finite value.
+
+    Example:
+        >>> best_so_far([3.0, float("nan"), 4.0, 1.0], "minimize").tolist()
+        [3.0, 3.0, 3.0, 1.0]
+    """
+    values = np.array(fun, dtype=np.float64)
+    worst = np.inf if direction == "minimize" else -np.inf
+    values[~np.isfinite(values)] = worst
+    accumulate = np.minimum if direction == "minimize" else np.maximum
+    out = accumulate.accumulate(values)
+    out[np.isinf(out)] = np.nan
+    return np.asarray(out)

@@ -1,0 +1,1 @@
+"""The criterion as functions of x: values, signs and every derivative."""

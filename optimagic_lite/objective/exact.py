@@ -1,0 +1,176 @@
+"""Exact derivatives by JAX: how each function of x is made of a traced criterion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from optimagic_lite.objective.kinds import check_scalar
+from optimagic_lite.objective.tracing import ImpureError, NotTraceableError, Program, PureFunction
+from optimagic_lite.space.space import Space
+
+Array = NDArray[np.float64]
+
+
+def packed(value: PureFunction) -> PureFunction:
+    """Return ``x, *data -> [value | gradient]``, shape (1 + n_x,).
+
+    One array, because each output of a compiled call costs several microseconds in Python.
+    """
+
+    def function(x: jax.Array, *data: jax.Array) -> jax.Array:
+        f, g = jax.value_and_grad(value)(x, *data)
+        return jnp.concatenate([f[None], g])
+
+    return function
+
+
+def hessian(value: PureFunction) -> PureFunction:
+    """Return ``x, *data -> Hessian``, shape (n_x, n_x)."""
+    return jax.jacfwd(jax.grad(value))
+
+
+def hessian_product(value: PureFunction) -> PureFunction:
+    """Return ``x, v, *data -> Hessian @ v``, shape (n_x,)."""
+
+    def function(x: jax.Array, v: jax.Array, *data: jax.Array) -> jax.Array:
+        _, product = jax.jvp(lambda x: jax.grad(value)(x, *data), (x,), (v,))
+        return jnp.asarray(product)
+
+    return function
+
+
+def value_only(value: PureFunction) -> PureFunction:
+    """Return ``x, *data -> value``, shape ()."""
+    return value
+
+
+class ExactFunctions:
+    """A traced criterion as compiled functions of x, each compiled when first called.
+
+    Args:
+        program: The traced criterion.
+        x: An x, for its shape.
+    """
+
+    def __init__(self, program: Program, x: Array) -> None:
+        self._program = program
+        self._x = x
+        self._functions: dict[str, Callable[..., jax.Array]] = {}
+
+    def _compiled(self, make: Callable[[PureFunction], PureFunction], order: int) -> PureFunction:
+        name = make.__name__
+        if name not in self._functions:
+            vectors = [self._x] * (2 if make is hessian_product else 1)
+            arguments = [*vectors, *self._program.data]
+            self._functions[name] = self._program.compile(name, make, *arguments, order=order)
+        return self._functions[name]
+
+    def value(self, x: Array) -> float:
+        """Return the value."""
+        return float(self._compiled(value_only, 0)(x, *self._program.data))
+
+    def values(self, xs: Array) -> Array:
+        """Return the values at points of shape (k, n_x) in one call."""
+        data = self._program.data
+        # the number of points is part of the program: rounding it up bounds the number of programs
+        n_padded = 1 << (len(xs) - 1).bit_length()
+        points = np.concatenate([xs, np.repeat(xs[-1:], n_padded - len(xs), axis=0)])
+        function = self._program.compile("values", _batched, points, *data, order=0)
+        return np.asarray(function(points, *data))[: len(xs)]
+
+    def value_and_gradient(self, x: Array) -> tuple[float, Array]:
+        """Return value and gradient from one compiled call."""
+        out = np.asarray(self._compiled(packed, 1)(x, *self._program.data))
+        return float(out[0]), out[1:]
+
+    def hessian(self, x: Array) -> Array:
+        """Return the Hessian."""
+        return np.array(self._compiled(hessian, 2)(x, *self._program.data))
+
+    def hessian_product(self, x: Array, v: Array) -> Array:
+        """Return the product of the Hessian and a vector."""
+        return np.array(self._compiled(hessian_product, 2)(x, v, *self._program.data))
+
+
+def _batched(value: PureFunction) -> PureFunction:
+    def function(xs: jax.Array, *data: jax.Array) -> jax.Array:
+        return jax.vmap(value, in_axes=(0, *[None] * len(data)))(xs, *data)
+
+    return function
+
+
+class EagerFunctions:
+    """Exact derivatives of a criterion that branches in Python on values: nothing is compiled.
+
+    Args:
+        fun: Called as ``fun(params, **kwargs)``.
+        kwargs: Its further arguments.
+        space: Says how to build params.
+        sign: 1 to minimize, -1 to maximize.
+
+    Raises:
+        NotTraceableError: If JAX cannot differentiate it, or would do so wrongly.
+    """
+
+    def __init__(
+        self, fun: Callable[..., Any], kwargs: dict[str, Any], space: Space, sign: float
+    ) -> None:
+        def value(x: jax.Array) -> jax.Array:
+            raw = check_scalar(fun(space.trace(x), **kwargs))
+            return sign * jnp.asarray(raw, dtype=jnp.float64).reshape(())
+
+        self._value = value
+        try:
+            self._check(space.x0)
+        except NotTraceableError:
+            raise
+        except Exception as error:
+            first_line = (str(error).strip().splitlines() or [""])[0]
+            raise NotTraceableError(f"{type(error).__name__}: {first_line}") from error
+
+    def value(self, x: Array) -> float:
+        """Return the value."""
+        return float(self._value(jnp.asarray(x)))
+
+    def values(self, xs: Array) -> Array:
+        """Return the values at points of shape (k, n_x), one after the other."""
+        return np.array([self.value(x) for x in xs])
+
+    def value_and_gradient(self, x: Array) -> tuple[float, Array]:
+        """Return value and gradient."""
+        f, g = jax.value_and_grad(self._value)(jnp.asarray(x))
+        return float(f), np.array(g)
+
+    def hessian(self, x: Array) -> Array:
+        """Return the Hessian."""
+        columns = [self.hessian_product(x, v) for v in np.eye(len(x))]
+        return np.stack(columns, axis=1)
+
+    def hessian_product(self, x: Array, v: Array) -> Array:
+        """Return the product of the Hessian and a vector."""
+        product = jax.jvp(jax.grad(self._value), (jnp.asarray(x),), (jnp.asarray(v),))[1]
+        return np.array(product)
+
+    def _check(self, x: Array) -> None:
+        """Compare with a difference quotient: float(x) inside fun cuts a derivative silently."""
+        f, g = self.value_and_gradient(x)
+        f_again, g_again = self.value_and_gradient(x)
+        if f != f_again or not np.array_equal(g, g_again, equal_nan=True):
+            raise ImpureError("two calls of fun at the same point gave two values")
+        direction = np.cos(np.arange(len(x)))
+        direction *= np.maximum(np.abs(x), 0.1) / np.linalg.norm(direction)
+        for step in (1e-4, 1e-6):
+            up, down = self.value(x + step * direction), self.value(x - step * direction)
+            quotient, exact = (up - down) / (2 * step), float(g @ direction)
+            if abs(quotient - exact) <= 1e-3 * max(abs(quotient), abs(exact)) + 1e-6 * abs(f):
+                return
+        raise NotTraceableError(
+            "JAX's derivative disagrees with a difference quotient; does fun convert a "
+            "parameter with float() or int()?"
+        )

@@ -1,0 +1,277 @@
+"""The criterion as an algorithm needs it, and the decision which derivatives it gets."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from optimagic_lite.exceptions import InvalidFunctionError, NotAvailableError
+from optimagic_lite.objective.exact import EagerFunctions, ExactFunctions
+from optimagic_lite.objective.kinds import scalar_value
+from optimagic_lite.objective.tracing import ImpureError, NotTraceableError, Program, trace
+from optimagic_lite.options import NumdiffOptions
+from optimagic_lite.space.space import Space
+
+Array = NDArray[np.float64]
+DerivativesArgument = Literal["auto", "exact", "numerical"]
+
+
+@dataclass(frozen=True)
+class UserFunctions:
+    """The functions that the user gave, all of params; any but ``fun`` may be None."""
+
+    fun: Callable[..., Any]
+    fun_kwargs: dict[str, Any] = field(default_factory=dict)
+    jac: Callable[..., Any] | None = None
+    jac_kwargs: dict[str, Any] = field(default_factory=dict)
+    fun_and_jac: Callable[..., Any] | None = None
+    fun_and_jac_kwargs: dict[str, Any] = field(default_factory=dict)
+    hess: Callable[..., Any] | None = None
+    hessp: Callable[..., Any] | None = None
+
+
+@dataclass(frozen=True)
+class Derivatives:
+    """Which gradients a run used.
+
+    Attributes:
+        kind: "user", "exact" (by JAX), "numerical", or "none" if the algorithm uses none.
+        reason: Why.
+    """
+
+    kind: Literal["user", "exact", "numerical", "none"]
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Functions of x, with the sign that makes them something to be minimized.
+
+    Args:
+        value: x -> value.
+        values: (k, n_x) -> (k,).
+        value_and_gradient: x -> (value, gradient) at little more than the price of the value;
+            None if there is no such function.
+        gradient: x -> gradient apart from the value, or None.
+        hessian: x -> (n_x, n_x), or None.
+        hessian_product: x, v -> (n_x,), or None.
+        program: The traced criterion for solvers that run inside JAX, or None.
+        not_traced: Why there is no program; "" if there is one.
+        sign: 1 to minimize, -1 to maximize; user's value = sign * value.
+        derivatives: Which gradients are used and why.
+        numdiff: Options of numerical derivatives, where those are used.
+    """
+
+    value: Callable[[Array], float]
+    values: Callable[[Array], Array]
+    value_and_gradient: Callable[[Array], tuple[float, Array]] | None
+    gradient: Callable[[Array], Array] | None
+    hessian: Callable[[Array], Array] | None
+    hessian_product: Callable[[Array, Array], Array] | None
+    program: Program | None
+    not_traced: str
+    sign: float
+    derivatives: Derivatives
+    numdiff: NumdiffOptions
+
+    @classmethod
+    def failed(cls, maximize: bool, numdiff: NumdiffOptions) -> Objective:
+        """Return the objective of a criterion that raised at the start: it has no functions."""
+
+        def nothing(_: Array) -> Any:
+            raise InvalidFunctionError("fun raised at the start.")
+
+        derivatives = Derivatives("none", "fun raised at the start")
+        sign = -1.0 if maximize else 1.0
+        functions = (nothing, nothing, None, None, None, None)
+        return cls(*functions, None, "fun raised at the start", sign, derivatives, numdiff)
+
+    @property
+    def has_gradient(self) -> bool:
+        """Whether the gradient needs no difference quotients."""
+        return self.value_and_gradient is not None or self.gradient is not None
+
+
+def make_objective(
+    functions: UserFunctions,
+    space: Space,
+    *,
+    maximize: bool,
+    derivatives: DerivativesArgument,
+    numdiff: NumdiffOptions,
+    needs_jac: bool,
+    start_raw: Any,
+    check: bool,
+) -> Objective:
+    """Decide which derivatives a run uses, in the order user, JAX, numerical.
+
+    Args:
+        functions: What the user gave.
+        space: The map between x and params.
+        maximize: Whether to flip signs.
+        derivatives: "auto", or what the user insists on.
+        numdiff: Options of numerical derivatives.
+        needs_jac: Whether the algorithm uses gradients.
+        start_raw: What ``fun`` returned at the start, called as it is written.
+        check: Whether to trace twice, to find impure criteria.
+
+    Raises:
+        NotAvailableError: If exact derivatives were asked for and cannot be had.
+        InvalidFunctionError: If ``fun`` does not return one real number.
+    """
+    sign = -1.0 if maximize else 1.0
+    as_written = _AsWritten(functions, space, sign)
+    engine: ExactFunctions | EagerFunctions | None = None
+    program, reason = None, _NOT_JAX
+    if isinstance(start_raw, jax.Array) or derivatives == "exact":
+        try:
+            program = trace(functions.fun, functions.fun_kwargs, space, sign, check_purity=check)
+            engine = ExactFunctions(program, space.x0)
+            _check_agreement(engine.value(space.x0), sign * scalar_value(start_raw), start_raw)
+            reason = ""
+        except ImpureError as error:
+            engine, program, reason = None, None, _warn_impure(error)
+        except NotTraceableError as error:
+            reason = str(error)
+            if space.tree.is_traceable:
+                engine, reason = _eager(functions, space, sign, reason)
+    user_joint = functions.fun_and_jac is not None
+    user = user_joint or functions.jac is not None
+    if derivatives == "exact" and needs_jac and not user and engine is None:
+        raise NotAvailableError(
+            f'derivatives="exact" cannot be had, because JAX cannot differentiate fun: {reason}. '
+            'Write fun with jax.numpy, pass jac, or use derivatives="numerical".'
+        )
+    use_engine = engine is not None and derivatives != "numerical"
+    source = engine if engine is not None else as_written
+    user_hess = as_written.hessian if functions.hess is not None else None
+    user_hessp = as_written.hessian_product if functions.hessp is not None else None
+    numerical = derivatives == "numerical"
+    joint: Callable[[Array], tuple[float, Array]] | None = None
+    if not numerical and user_joint:
+        joint = as_written.value_and_gradient
+    elif use_engine and engine is not None and not user:
+        joint = engine.value_and_gradient
+    return Objective(
+        value=source.value,
+        values=source.values,
+        value_and_gradient=joint,
+        gradient=as_written.gradient if functions.jac is not None and not numerical else None,
+        hessian=user_hess or (engine.hessian if use_engine and engine is not None else None),
+        hessian_product=user_hessp
+        or (engine.hessian_product if use_engine and engine is not None else None),
+        program=program,
+        not_traced=reason if program is None else "",
+        sign=sign,
+        derivatives=_describe(needs_jac, numerical, user, engine, program, reason),
+        numdiff=numdiff,
+    )
+
+
+_NOT_JAX = "fun did not return a JAX array"
+
+
+def _describe(
+    needs_jac: bool, numerical: bool, user: bool, engine: Any, program: Any, reason: str
+) -> Derivatives:
+    if not needs_jac:
+        return Derivatives("none", "the algorithm uses no derivatives")
+    if numerical:
+        return Derivatives("numerical", 'derivatives="numerical" was asked for')
+    if user:
+        return Derivatives("user", "jac or fun_and_jac was given")
+    if program is not None:
+        return Derivatives("exact", "JAX differentiates and compiles fun")
+    if engine is not None:
+        return Derivatives("exact", f"JAX differentiates fun, but cannot compile it ({reason})")
+    hint = "; a fun written with jax.numpy would get exact ones" if reason == _NOT_JAX else ""
+    return Derivatives("numerical", reason + hint)
+
+
+def _eager(
+    functions: UserFunctions, space: Space, sign: float, reason: str
+) -> tuple[EagerFunctions | None, str]:
+    try:
+        return EagerFunctions(functions.fun, functions.fun_kwargs, space, sign), reason
+    except ImpureError as error:
+        return None, _warn_impure(error)
+    except NotTraceableError as error:
+        return None, str(error)
+
+
+def _warn_impure(error: ImpureError) -> str:
+    warnings.warn(f"JAX is not used: {error}.", stacklevel=5)
+    return str(error)
+
+
+def _check_agreement(traced: float, plain: float, start_raw: Any) -> None:
+    """Refuse a program that computes something else than the call as written."""
+    single = getattr(start_raw, "dtype", np.dtype("float64")).itemsize < 8
+    rtol = 1e-3 if single else 1e-7
+    if np.isfinite(plain) and not np.isclose(traced, plain, rtol=rtol, atol=1e-9):
+        raise ImpureError(
+            f"fun at the start gave {plain:.10g} as written and {traced:.10g} when traced"
+        )
+
+
+class _AsWritten:
+    """The user's functions called as they are written, each time with its own params."""
+
+    def __init__(self, functions: UserFunctions, space: Space, sign: float) -> None:
+        self._f = functions
+        self._space = space
+        self._sign = sign
+
+    def value(self, x: Array) -> float:
+        raw = self._f.fun(self._space.to_params(x), **self._f.fun_kwargs)
+        return self._sign * scalar_value(raw)
+
+    def values(self, xs: Array) -> Array:
+        return np.array([self.value(x) for x in xs])
+
+    def value_and_gradient(self, x: Array) -> tuple[float, Array]:
+        assert self._f.fun_and_jac is not None
+        raw = self._f.fun_and_jac(self._space.to_params(x), **self._f.fun_and_jac_kwargs)
+        if not isinstance(raw, (tuple, list)) or len(raw) != 2:
+            raise InvalidFunctionError(
+                "fun_and_jac (or fun with jac=True) must return a tuple (value, derivative), "
+                f"not {type(raw).__name__}."
+            )
+        value = self._sign * scalar_value(raw[0])
+        return value, self._aligned(self._space.pull_back, raw[1], "the derivative of fun_and_jac")
+
+    def gradient(self, x: Array) -> Array:
+        assert self._f.jac is not None
+        raw = self._f.jac(self._space.to_params(x), **self._f.jac_kwargs)
+        return self._aligned(self._space.pull_back, raw, "the return value of jac")
+
+    def hessian(self, x: Array) -> Array:
+        assert self._f.hess is not None
+        raw = self._f.hess(self._space.to_params(x), **self._f.fun_kwargs)
+        return self._aligned(self._space.pull_back_hessian, raw, "the return value of hess")
+
+    def hessian_product(self, x: Array, v: Array) -> Array:
+        assert self._f.hessp is not None
+        params, direction = self._space.to_params(x), self._space.push_forward(v)
+        raw = self._f.hessp(params, direction, **self._f.fun_kwargs)
+        return self._aligned(self._space.pull_back, raw, "the return value of hessp")
+
+    def _aligned(self, pull_back: Callable[[Any, str], Array], raw: Any, what: str) -> Array:
+        try:
+            return self._sign * pull_back(raw, what)
+        except ValueError as error:
+            raise InvalidFunctionError(f"{error} A derivative is aligned with params.") from error
+
+
+def call_at_start(functions: UserFunctions, space: Space) -> Any:
+    """Call ``fun`` as it is written, at the start."""
+    return functions.fun(space.to_params(space.x0), **functions.fun_kwargs)

@@ -1,0 +1,320 @@
+"""minimize and maximize: the table of contents of a run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+
+from optimagic_lite.algorithms.base import Outcome, run
+from optimagic_lite.evaluator import Evaluator, Limits
+from optimagic_lite.exceptions import InvalidFunctionError, UserFunctionRuntimeError
+from optimagic_lite.history import Direction, History
+from optimagic_lite.objective.kinds import scalar_value
+from optimagic_lite.objective.objective import (
+    Derivatives,
+    DerivativesArgument,
+    Objective,
+    call_at_start,
+    make_objective,
+)
+from optimagic_lite.options import Bounds, NumdiffOptions, SQLiteLogOptions
+from optimagic_lite.problem import Problem, check_capabilities, check_objective, make_problem
+from optimagic_lite.result import OptimizeResult, make_result
+from optimagic_lite.space.space import Space, make_space
+
+if TYPE_CHECKING:
+    from optimagic_lite.log.tables import FinalStatus
+    from optimagic_lite.log.writer import LogWriter
+
+
+def minimize(
+    fun: Callable[..., Any] | None = None,
+    params: Any = None,
+    algorithm: Any = None,
+    *,
+    bounds: Bounds | Any = None,
+    constraints: Any = None,
+    fun_kwargs: dict[str, Any] | None = None,
+    algo_options: dict[str, Any] | None = None,
+    jac: Callable[..., Any] | bool | None = None,
+    jac_kwargs: dict[str, Any] | None = None,
+    fun_and_jac: Callable[..., Any] | None = None,
+    fun_and_jac_kwargs: dict[str, Any] | None = None,
+    numdiff_options: NumdiffOptions | dict[str, Any] | None = None,
+    logging: SQLiteLogOptions | str | Path | None = None,
+    error_handling: str = "raise",
+    error_penalty: dict[str, float] | None = None,
+    scaling: Any = False,
+    multistart: Any = False,
+    collect_history: bool = True,
+    skip_checks: bool = False,
+    x0: Any = None,
+    method: str | None = None,
+    args: tuple[Any, ...] | None = None,
+    hess: Callable[..., Any] | None = None,
+    hessp: Callable[..., Any] | None = None,
+    callback: Callable[..., Any] | None = None,
+    derivatives: DerivativesArgument = "auto",
+    options: None = None,
+    tol: None = None,
+) -> OptimizeResult:
+    """Minimize a function of any tree of parameters.
+
+    Args:
+        fun: The criterion, called as ``fun(params, **fun_kwargs)``; returns one real number. Each
+            call gets its own copy of the numbers. Written with jax.numpy it is compiled and
+            differentiated exactly.
+        params: Start: a number, an array, a pandas Series or DataFrame (with a column "value"),
+            or any nesting of those in containers that JAX knows. All numbers are float64.
+        algorithm: Name, class or instance, see ``om.algos``.
+        bounds: ``om.Bounds``, SciPy's ``Bounds`` or a sequence of pairs in flat order.
+        constraints: Not available yet.
+        fun_kwargs: Further arguments of fun, hess and hessp. Arrays and floats in it are data:
+            other values of the same shape need no compilation.
+        algo_options: Options of the algorithm by name. Those that only other algorithms have
+            are skipped with a warning.
+        jac: Derivative of fun, called as ``jac(params, **jac_kwargs)``; returns a tree like
+            params. True means that fun returns value and derivative.
+        jac_kwargs: Further arguments of jac.
+        fun_and_jac: Returns value and derivative, called with ``fun_and_jac_kwargs``.
+        fun_and_jac_kwargs: Further arguments of fun_and_jac.
+        numdiff_options: ``om.NumdiffOptions`` or a dict; used where no derivative is exact.
+        logging: File of a log, or ``om.SQLiteLogOptions``. Each evaluation is committed.
+        error_handling: What a failure does, that is an exception in a user function or a value
+            or derivative that is not finite. "raise": the run ends with
+            ``UserFunctionRuntimeError``. "continue": a penalty replaces the value.
+        error_penalty: ``{"constant": ..., "slope": ...}`` of that penalty, which is
+            ``constant + slope * distance from start``.
+        scaling: Not available yet.
+        multistart: Not available yet.
+        collect_history: Whether the result has a history.
+        skip_checks: Do not trace a JAX criterion twice to find impure ones; saves milliseconds.
+        x0: Another name of params.
+        method: A name of SciPy, such as "L-BFGS-B", instead of algorithm.
+        args: Further positional arguments of all functions, as in SciPy.
+        hess: Hessian: a tree of trees like ``jax.hessian(fun)(params)``, or a matrix.
+        hessp: Product of Hessian and direction, ``hessp(params, direction, **fun_kwargs)``.
+        callback: Called with a ``CallbackState`` after each evaluation. Ends the run by
+            returning True or raising StopIteration.
+        derivatives: "auto": the user's where given, exact ones where fun is written in JAX,
+            numerical else. "exact" and "numerical" insist.
+        options: Refused; use algo_options.
+        tol: Refused; use algo_options.
+
+    Returns:
+        The result, with the best point that was evaluated.
+
+    Raises:
+        UserFunctionRuntimeError: If a user function fails, with ``params`` and
+            ``partial_result``.
+        OptimagicError: Other subclasses for arguments that are wrong.
+
+    Example:
+        >>> import optimagic_lite as om
+        >>> import jax.numpy as jnp
+        >>> def fun(params):
+        ...     return jnp.sum((params["a"] - 1) ** 2) + (params["b"] + 2) ** 2
+        >>> result = om.minimize(fun, {"a": np.zeros(2), "b": 0.0}, "scipy_lbfgsb")
+        >>> round(result.params["b"], 6), result.derivatives.kind
+        (-2.0, 'exact')
+    """
+    return _optimize("minimize", locals())
+
+
+def maximize(
+    fun: Callable[..., Any] | None = None,
+    params: Any = None,
+    algorithm: Any = None,
+    *,
+    bounds: Bounds | Any = None,
+    constraints: Any = None,
+    fun_kwargs: dict[str, Any] | None = None,
+    algo_options: dict[str, Any] | None = None,
+    jac: Callable[..., Any] | bool | None = None,
+    jac_kwargs: dict[str, Any] | None = None,
+    fun_and_jac: Callable[..., Any] | None = None,
+    fun_and_jac_kwargs: dict[str, Any] | None = None,
+    numdiff_options: NumdiffOptions | dict[str, Any] | None = None,
+    logging: SQLiteLogOptions | str | Path | None = None,
+    error_handling: str = "raise",
+    error_penalty: dict[str, float] | None = None,
+    scaling: Any = False,
+    multistart: Any = False,
+    collect_history: bool = True,
+    skip_checks: bool = False,
+    x0: Any = None,
+    method: str | None = None,
+    args: tuple[Any, ...] | None = None,
+    hess: Callable[..., Any] | None = None,
+    hessp: Callable[..., Any] | None = None,
+    callback: Callable[..., Any] | None = None,
+    derivatives: DerivativesArgument = "auto",
+    options: None = None,
+    tol: None = None,
+) -> OptimizeResult:
+    """Maximize a function of any tree of parameters; all arguments as in ``minimize``.
+
+    Values in results, histories, logs and messages have the sign of fun, derivatives too.
+
+    Example:
+        >>> import optimagic_lite as om
+        >>> result = om.maximize(lambda x: -((x - 2) ** 2).sum(), np.zeros(2), "scipy_lbfgsb")
+        >>> result.params.round(4)
+        array([2., 2.])
+    """
+    return _optimize("maximize", locals())
+
+
+def _optimize(direction: Direction, arguments: dict[str, Any]) -> OptimizeResult:
+    problem = make_problem(direction, arguments)
+    space = make_space(problem.params, problem.bounds)
+    check_capabilities(problem, space)
+    with jax.enable_x64(True):
+        start = _call_at_start(problem, space)
+        objective = _objective(problem, space, start)
+        history = History(direction, space.tree) if problem.collect_history else None
+        log = _open_log(problem, space, objective)
+        evaluator = _evaluator(problem, space, objective, history, log)
+
+        def result(outcome: Outcome) -> OptimizeResult:
+            return make_result(
+                evaluator=evaluator,
+                outcome=outcome,
+                algorithm=problem.algorithm,
+                direction=direction,
+                start_params=problem.params,
+                start_fun=start.value,
+                history=history,
+                log=None if log is None else (log.path, log.run_id),
+            )
+
+        return _solve(problem, evaluator, start, log, result)
+
+
+def _solve(
+    problem: Problem,
+    evaluator: Evaluator,
+    start: _Start,
+    log: LogWriter | None,
+    result: Callable[[Outcome], OptimizeResult],
+) -> OptimizeResult:
+    """Run the algorithm; close the log and keep what is known however it ends."""
+    status: FinalStatus = "failed"
+    outcome = Outcome(False, "The run was interrupted.")
+    try:
+        if start.error is not None:
+            raise evaluator.start_failure(start.error, start.seconds) from start.error
+        evaluator.start(evaluator.objective.sign * start.value, start.seconds)
+        outcome = run(problem.algorithm, evaluator)
+        status = "complete"
+        return result(outcome)
+    except KeyboardInterrupt as interrupt:
+        status = "interrupted"
+        interrupt.partial_result = result(outcome)  # type: ignore[attr-defined]
+        raise
+    except UserFunctionRuntimeError as error:
+        outcome = Outcome(False, str(error))
+        if evaluator.n_fun > evaluator.n_failed:
+            error.partial_result = result(outcome)
+        raise
+    except BaseException as error:
+        outcome = Outcome(False, f"{type(error).__name__}: {error}")
+        raise
+    finally:
+        if log is not None:
+            log.finish(
+                status,
+                success=outcome.success,
+                message=outcome.message,
+                fun=evaluator.best_fun,
+            )
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What the plain call at the start gave."""
+
+    raw: Any
+    value: float
+    seconds: float
+    error: Exception | None
+
+
+def _call_at_start(problem: Problem, space: Space) -> _Start:
+    clock = time.perf_counter()
+    try:
+        raw = call_at_start(problem.functions, space)
+    except InvalidFunctionError:
+        raise
+    except Exception as error:
+        return _Start(None, float("nan"), time.perf_counter() - clock, error)
+    seconds = time.perf_counter() - clock
+    return _Start(raw, scalar_value(raw), seconds, None)
+
+
+def _objective(problem: Problem, space: Space, start: _Start) -> Objective:
+    if start.error is not None:
+        return Objective.failed(problem.direction == "maximize", problem.numdiff_options)
+    objective = make_objective(
+        problem.functions,
+        space,
+        maximize=problem.direction == "maximize",
+        derivatives=problem.derivatives,
+        numdiff=problem.numdiff_options,
+        needs_jac=problem.algorithm.algo_info.needs_jac,
+        start_raw=start.raw,
+        check=not problem.skip_checks,
+    )
+    check_objective(problem, objective)
+    return objective
+
+
+def _evaluator(
+    problem: Problem,
+    space: Space,
+    objective: Objective,
+    history: History | None,
+    log: LogWriter | None,
+) -> Evaluator:
+    algorithm = problem.algorithm
+    limits = Limits(
+        maxfun=algorithm.stopping_maxfun,
+        maxiter=algorithm.stopping_maxiter,
+        maxtime=algorithm.stopping_maxtime,
+        counts_iterations=algorithm.algo_info.counts_iterations,
+    )
+    return Evaluator(
+        objective,
+        space,
+        history=history,
+        log=log,
+        limits=limits,
+        errors=problem.errors,
+        callback=problem.callback,
+        allowed=algorithm.algo_info.allowed,
+    )
+
+
+def _open_log(problem: Problem, space: Space, objective: Objective) -> LogWriter | None:
+    if problem.logging is None:
+        return None
+    import dataclasses
+
+    from optimagic_lite.log.writer import LogWriter, RunRecord
+
+    derivatives: Derivatives = objective.derivatives
+    record = RunRecord(
+        direction=problem.direction,
+        algorithm=problem.algorithm.name,
+        algo_options=dataclasses.asdict(problem.algorithm),
+        param_names=space.names,
+        structure=space.tree.to_json(),
+        start_params=space.x0,
+        derivatives=dataclasses.asdict(derivatives),
+    )
+    return LogWriter(problem.logging, record)

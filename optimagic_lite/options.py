@@ -1,0 +1,123 @@
+"""What a user can configure about a run, apart from the algorithm: plain, checked records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from optimagic_lite.exceptions import (
+    InvalidNumdiffOptionsError,
+    LogError,
+    did_you_mean,
+)
+
+IfExists = Literal["raise", "extend", "replace"]
+NumdiffMethod = Literal["central", "forward", "backward"]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Bounds on parameters.
+
+    Each field is None (no bounds), a number (for all parameters), or a tree aligned with
+    params. Such a tree may be partial: dictionary keys may be left out, None stands for
+    "unbounded", and one number for all entries below its position.
+
+    Args:
+        lower: Lower bounds.
+        upper: Upper bounds.
+        soft_lower: Lower limits from which multistart samples; they do not constrain.
+        soft_upper: Upper limits from which multistart samples; they do not constrain.
+
+    Example:
+        >>> import optimagic_lite as om
+        >>> om.minimize(lambda p: p["a"] ** 2 + (p["b"] ** 2).sum(),
+        ...             {"a": 2.0, "b": np.ones(2)}, "scipy_lbfgsb",
+        ...             bounds=om.Bounds(lower={"a": 1})).params["a"]
+        1.0
+    """
+
+    lower: Any = None
+    upper: Any = None
+    soft_lower: Any = None
+    soft_upper: Any = None
+
+
+@dataclass(frozen=True)
+class NumdiffOptions:
+    """Options for numerical derivatives.
+
+    Args:
+        method: "central" (default, error of order step squared, two evaluations a
+            parameter), "forward" or "backward" (one evaluation a parameter). Near a bound a
+            one-sided formula of the same order replaces points outside.
+        step_size: Absolute step, the same for all parameters. Default None means
+            ``eps ** (1/3)`` (central) or ``eps ** (1/2)`` (others) times ``max(|x|, 0.1)``,
+            where eps is the precision in which the criterion computes.
+        scaling_factor: Multiplies the default step.
+        min_steps: Smallest absolute step; None means no minimum.
+        n_cores: Number of processes that evaluate a batch of points; 1 for now.
+
+    Raises:
+        InvalidNumdiffOptionsError: If a value is out of range.
+    """
+
+    method: NumdiffMethod = "central"
+    step_size: float | None = None
+    scaling_factor: float = 1.0
+    min_steps: float | None = None
+    n_cores: int = 1
+
+    def __post_init__(self) -> None:
+        methods = get_args(NumdiffMethod)
+        if self.method not in methods:
+            raise InvalidNumdiffOptionsError(
+                f"method must be one of {', '.join(map(repr, methods))}, not {self.method!r}."
+                + did_you_mean(self.method, methods)
+            )
+        for name in ("step_size", "scaling_factor", "min_steps"):
+            value = getattr(self, name)
+            if value is None and name != "scaling_factor":
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+                raise InvalidNumdiffOptionsError(
+                    f"{name} must be a positive number, not {value!r}."
+                )
+        if self.n_cores != 1:
+            raise InvalidNumdiffOptionsError(
+                f"n_cores={self.n_cores!r} is not available yet: points of a difference "
+                "quotient are evaluated in one process. Leave n_cores at 1."
+            )
+
+
+@dataclass(frozen=True)
+class SQLiteLogOptions:
+    """Where and how the log of a run is written.
+
+    Args:
+        path: File of the SQLite database.
+        fast_logging: True (default): a committed row survives the death of the process, not
+            necessarily a power failure (WAL, synchronous=NORMAL; about 20 microseconds a row).
+            False: it survives a power failure too (synchronous=FULL; about a millisecond).
+        if_database_exists: "raise" (default), "extend" (add a run to the file) or "replace"
+            (delete the file first).
+
+    Raises:
+        LogError: If a value is not valid.
+    """
+
+    path: str | Path
+    fast_logging: bool = True
+    if_database_exists: IfExists = "raise"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))
+        choices = get_args(IfExists)
+        value = getattr(self.if_database_exists, "value", self.if_database_exists)
+        if value not in choices:
+            raise LogError(
+                f"if_database_exists must be one of {', '.join(map(repr, choices))}, "
+                f"not {value!r}." + did_you_mean(value, choices)
+            )
+        object.__setattr__(self, "if_database_exists", value)

@@ -1,0 +1,172 @@
+"""What a plot can be made of: a result, a log file or a history, alone or several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from optimagic_lite.exceptions import (
+    InvalidPlottingBackendError,
+    NotAvailableError,
+    did_you_mean,
+)
+from optimagic_lite.history import History
+
+if TYPE_CHECKING:
+    from optimagic_lite.result import OptimizeResult
+
+    Plottable: TypeAlias = OptimizeResult | History | str | Path
+
+
+def check_backend(backend: str) -> None:
+    """Refuse every backend but plotly.
+
+    Args:
+        backend: What the user asked for.
+
+    Raises:
+        InvalidPlottingBackendError: If it is not "plotly".
+    """
+    if backend != "plotly":
+        raise InvalidPlottingBackendError(
+            f"backend={backend!r} is not available: figures are drawn with 'plotly', the only "
+            f"backend. Leave the argument out.{did_you_mean(backend, ['plotly'])}"
+        )
+
+
+def check_no_multistart(**options: bool) -> None:
+    """Refuse options that need a multistart run.
+
+    Args:
+        **options: Values by argument name; all must be false.
+
+    Raises:
+        NotAvailableError: If one is true.
+    """
+    for name, value in options.items():
+        if value:
+            raise NotAvailableError(
+                f"{name}=True needs the history of a multistart run, and multistart is not "
+                f"available yet. Set {name}=False."
+            )
+
+
+def check_max_evaluations(max_evaluations: int | None) -> None:
+    """Refuse a limit that leaves nothing to draw.
+
+    Args:
+        max_evaluations: What the user asked for.
+
+    Raises:
+        ValueError: If it is neither None nor a positive integer.
+    """
+    if max_evaluations is None:
+        return
+    is_int = isinstance(max_evaluations, int) and not isinstance(max_evaluations, bool)
+    if not is_int or max_evaluations < 1:
+        raise ValueError(
+            f"max_evaluations must be a positive integer or None, not {max_evaluations!r}."
+        )
+
+
+def named_histories(
+    results: Plottable | list[Plottable] | dict[str, Plottable], names: list[str] | str | None
+) -> list[tuple[str, History]]:
+    """Give every result its name and its history.
+
+    Args:
+        results: One or several results, log paths or histories.
+        names: Names in the order of the results. They replace the keys of a dictionary; the
+            default for a list is the positions, "0", "1" and so on, for a lone result
+            "criterion".
+
+    Returns:
+        Pairs of name and history.
+
+    Raises:
+        ValueError: If there are no results, or not as many names as results.
+    """
+    if isinstance(results, Mapping):
+        pairs = [(str(key), item) for key, item in results.items()]
+    elif isinstance(results, (list, tuple)):
+        pairs = [(str(i), item) for i, item in enumerate(results)]
+    else:
+        pairs = [("criterion", results)]
+    if not pairs:
+        raise ValueError("results is empty: give at least one result, log path or history.")
+    labels = replace_names([label for label, _ in pairs], names, "results")
+    return [
+        (label, history_of(item, f"result {label!r}"))
+        for label, (_, item) in zip(labels, pairs, strict=True)
+    ]
+
+
+def replace_names(default: list[str], names: list[str] | str | None, what: str) -> list[str]:
+    """Return the user's names if there are any, else the default.
+
+    Args:
+        default: One name for each thing.
+        names: Names in the same order, one name, or None.
+        what: The things in plural, for the message.
+
+    Returns:
+        As many names as there are in ``default``.
+
+    Raises:
+        ValueError: If the numbers differ.
+    """
+    if names is None:
+        return default
+    given = [names] if isinstance(names, str) else [str(name) for name in names]
+    if len(given) != len(default):
+        raise ValueError(
+            f"names has {len(given)} entries, but there are {len(default)} {what} to name. "
+            "Give one name for each, in the same order."
+        )
+    return given
+
+
+def history_of(result: Any, what: str) -> History:
+    """Find the history of a result, or read it from its log.
+
+    Args:
+        result: A result, a path to a log (its newest run is read) or a history.
+        what: How to call it in a message.
+
+    Returns:
+        The history, which has at least one row.
+
+    Raises:
+        LogError: If a path leads to no readable log.
+        NotAvailableError: If the run kept neither history nor log, or has no evaluations yet.
+        TypeError: If it is none of the three.
+    """
+    history = _find_history(result, what)
+    if len(history) == 0:
+        raise NotAvailableError(f"There is nothing to plot: {what} has no evaluations yet.")
+    return history
+
+
+def _find_history(result: Any, what: str) -> History:
+    if isinstance(result, History):
+        return result
+    if isinstance(result, (str, Path)):
+        from optimagic_lite.log.reader import SQLiteLogReader
+
+        return SQLiteLogReader(result).read_history()
+    if not hasattr(result, "history"):
+        raise TypeError(
+            f"Cannot plot {what}: it is of type {type(result).__name__!r}, but must be a result "
+            "of minimize or maximize, the path of a log, or a History."
+        )
+    if isinstance(result.history, History):
+        return result.history
+    if result.logger is None:
+        raise NotAvailableError(
+            f"Cannot plot {what}: its run kept no history (collect_history=False) and wrote no "
+            "log. Run it again with collect_history=True, the default, or with "
+            "logging='run.db'."
+        )
+    logged: History = result.logger.read_history()
+    return logged

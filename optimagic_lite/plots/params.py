@@ -1,0 +1,190 @@
+"""The plot of parameter values, one line a parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+
+from optimagic_lite.history import History
+from optimagic_lite.plots import style
+from optimagic_lite.plots.inputs import (
+    check_backend,
+    check_max_evaluations,
+    check_no_multistart,
+    history_of,
+    replace_names,
+)
+from optimagic_lite.plots.lines import Line, drawn_rows, make_lines
+from optimagic_lite.plots.positions import selected_positions
+
+if TYPE_CHECKING:
+    from optimagic_lite.plots.inputs import Plottable
+
+# A legend with more entries is taller than the plot.
+MAX_LEGEND = 15
+# With more lines than that, so many stand out from the rest.
+N_HIGHLIGHTED = 10
+
+_BACKGROUND = {"color": "rgba(130, 130, 130, 0.45)", "width": 0.8}
+
+
+@dataclass(frozen=True)
+class ParamsPlotData:
+    """What a params plot shows.
+
+    Attributes:
+        lines: One a parameter.
+        highlighted: Positions of the lines that have a colour and a place in the legend.
+        n_evaluations: Number of evaluations, before thinning.
+    """
+
+    lines: tuple[Line, ...]
+    highlighted: tuple[int, ...]
+    n_evaluations: int
+
+
+def params_data(
+    history: History,
+    selector: Callable[[Any], Any] | None = None,
+    *,
+    max_evaluations: int | None = None,
+    names: list[str] | str | None = None,
+) -> ParamsPlotData:
+    """Compute what a params plot shows.
+
+    Args:
+        history: The run.
+        selector: Returns the part of params that is shown; None shows all.
+        max_evaluations: Number of evaluations shown; None shows all.
+        names: Names of the parameters that are shown, in their order; None keeps theirs.
+
+    Returns:
+        The data, thinned.
+
+    Raises:
+        ValueError: If the selector or the number of names is not valid.
+    """
+    columns = selected_positions(selector, history._structure)
+    rows = drawn_rows(history, max_evaluations)
+    flat = history.flat_params[np.ix_(rows, columns)]
+    own_names = history.flat_param_names
+    labels = replace_names([own_names[i] for i in columns], names, "selected parameters")
+    return ParamsPlotData(
+        lines=make_lines(labels, list(flat.T), [history.time[rows]] * len(columns)),
+        highlighted=_most_moved(flat),
+        n_evaluations=len(rows),
+    )
+
+
+def params_plot(
+    result: Plottable,
+    selector: Callable[[Any], Any] | None = None,
+    max_evaluations: int | None = None,
+    backend: str = "plotly",
+    template: str | None = None,
+    palette: list[str] | str = style.DEFAULT_PALETTE,
+    show_exploration: bool = False,
+    *,
+    names: list[str] | str | None = None,
+    x_axis: style.XAxis = "evaluations",
+) -> go.Figure:
+    """Plot the parameters of each evaluation, one line a parameter.
+
+    Up to 15 lines all have a colour and a place in the legend. Of more, the 10 whose values
+    spread over the widest range do; the others are thin and grey, share one entry of the
+    legend, and say their names where the mouse is. A selector chooses other ones.
+
+    The lines have no gaps at failed evaluations: the parameters are known even where the
+    criterion has no value. Points of numerical derivatives are not shown. A line of more than
+    4,000 evaluations is thinned (fewer with more than 15 lines): of each short stretch the
+    first, lowest, highest and last value are drawn.
+
+    Args:
+        result: A result, the path of a log (its newest run is shown) or a ``History``.
+        selector: A function of params that returns the part to show, in any structure, for
+            example ``lambda params: params["a"]``. It must not compute with the values. None
+            (the default) shows all parameters.
+        max_evaluations: Number of evaluations shown, from the start; None (the default) shows
+            all.
+        backend: Only "plotly".
+        template: Name of a plotly template; None means "simple_white".
+        palette: Colours of the lines, used in turn, or one colour for all.
+        show_exploration: Not available yet.
+        names: Names of the parameters that are shown, in their order; the default are their
+            names in the history.
+        x_axis: "evaluations" (their numbers; the start point is 0) or "time" (seconds from
+            the start of the first evaluation to the end of each).
+
+    Returns:
+        A plotly figure.
+
+    Raises:
+        InvalidPlottingBackendError: If the backend is not "plotly".
+        LogError: If a path leads to no readable log.
+        NotAvailableError: If the run kept neither history nor log, or for
+            ``show_exploration=True``.
+        TypeError: If the result is none of the permitted types.
+        ValueError: If an argument has an invalid value.
+
+    Example:
+        >>> import optimagic_lite as om
+        >>> res = om.minimize(lambda p: (p["a"] ** 2).sum() + p["b"] ** 2,
+        ...                   {"a": np.ones(3), "b": 2.0}, "scipy_lbfgsb")
+        >>> fig = om.params_plot(res, selector=lambda p: p["a"][:2])
+        >>> len(fig.data)
+        2
+    """
+    check_backend(backend)
+    check_no_multistart(show_exploration=show_exploration)
+    check_max_evaluations(max_evaluations)
+    style.check_x_axis(x_axis)
+    data = params_data(
+        history_of(result, "the result"), selector, max_evaluations=max_evaluations, names=names
+    )
+    return style.figure(
+        _background(data, x_axis) + _foreground(data, x_axis, palette),
+        x_axis=x_axis,
+        y_title="Parameter value",
+        log_scale=False,
+        template=template,
+        n_evaluations=data.n_evaluations,
+    )
+
+
+def _foreground(
+    data: ParamsPlotData, x_axis: style.XAxis, palette: list[str] | str
+) -> list[go.Scatter]:
+    styles = style.line_styles(palette, len(data.highlighted))
+    return [
+        trace
+        for i, look in zip(data.highlighted, styles, strict=True)
+        for trace in style.traces(data.lines[i], x_axis, look | {"width": 1.8}, showlegend=True)
+    ]
+
+
+def _background(data: ParamsPlotData, x_axis: style.XAxis) -> list[go.Scatter]:
+    others = [line for i, line in enumerate(data.lines) if i not in set(data.highlighted)]
+    # Plotly sorts the legend by rank, and 1000 is the default.
+    shared: dict[str, Any] = {
+        "legendgroup": "others",
+        "legendrank": 1001,
+        "name": f"{len(others)} others",
+    }
+    return [
+        trace
+        for i, line in enumerate(others)
+        for trace in style.traces(line, x_axis, _BACKGROUND, showlegend=i == 0, **shared)
+    ]
+
+
+def _most_moved(flat: NDArray[np.float64]) -> tuple[int, ...]:
+    n = flat.shape[1]
+    if n <= MAX_LEGEND:
+        return tuple(range(n))
+    widest_first = np.argsort(-np.ptp(flat, axis=0), kind="stable")
+    return tuple(sorted(widest_first[:N_HIGHLIGHTED].tolist()))

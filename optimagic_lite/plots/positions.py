@@ -1,0 +1,91 @@
+"""Which parameters a selector chooses, found by handing it numbered entries of params."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from optimagic_lite.history import ParamsStructure
+from optimagic_lite.space.leaves import is_frame
+
+_N_NAMES_SHOWN = 10
+
+
+def selected_positions(
+    selector: Callable[[Any], Any] | None, structure: ParamsStructure
+) -> NDArray[np.int64]:
+    """Find the positions of the parameters that a selector returns.
+
+    The selector sees params in which each number is its own position, and once more in which
+    it is another code. What it returns must decode to the same positions both times; so a
+    selector that computes with the values, or looks at them, is found out.
+
+    Args:
+        selector: Returns any part of params, in any structure. None selects all.
+        structure: Builds params from a flat vector.
+
+    Returns:
+        Positions in the order in which the selector returns them, without repetitions.
+
+    Raises:
+        ValueError: If the selector raises, returns nothing, or returns anything but entries
+            of params as they are.
+    """
+    names = structure.names
+    n = len(names)
+    if selector is None:
+        return np.arange(n)
+    code = n + np.random.default_rng(0).permutation(n)
+    positions, codes = (
+        _numbers(_call(selector, structure.to_params(np.array(probe, dtype=np.float64)), names))
+        for probe in (np.arange(n), code)
+    )
+    if positions.size == 0:
+        raise ValueError(f"selector selects nothing. {_choice(names)}")
+    known = np.isin(positions, np.arange(n))
+    chosen = positions.astype(np.int64) if known.all() else None
+    if chosen is None or not np.array_equal(code[chosen], codes):
+        raise ValueError(
+            "selector must return entries of params as they are, for example "
+            "`lambda params: params['a']`. This one computes with their values, chooses by "
+            "them, or returns something else."
+        )
+    return np.array(list(dict.fromkeys(chosen.tolist())), dtype=np.int64)
+
+
+def _call(selector: Callable[[Any], Any], params: Any, names: list[str]) -> Any:
+    try:
+        return selector(params)
+    except Exception as e:
+        raise ValueError(
+            f"selector raised {type(e).__name__}: {e}. It is called with params. {_choice(names)}"
+        ) from e
+
+
+def _choice(names: list[str]) -> str:
+    more = f" and {len(names) - _N_NAMES_SHOWN} more" if len(names) > _N_NAMES_SHOWN else ""
+    return f"Parameters are {', '.join(names[:_N_NAMES_SHOWN])}{more}."
+
+
+def _numbers(tree: Any) -> NDArray[np.float64]:
+    leaves = [number for leaf in jax.tree.leaves(tree) for number in _leaf_numbers(leaf)]
+    return np.array(leaves, dtype=np.float64)
+
+
+def _leaf_numbers(leaf: Any) -> list[float]:
+    if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
+        fields = [getattr(leaf, field.name) for field in dataclasses.fields(leaf)]
+        return [float(number) for number in _numbers(fields)]
+    if is_frame(leaf) and "value" in leaf.columns:
+        leaf = leaf["value"]
+    try:
+        array = np.array(leaf, dtype=np.float64)
+    except (TypeError, ValueError):
+        # text and the like: no position, so the caller refuses it
+        array = np.array(np.nan)
+    return [float(number) for number in array.ravel()]

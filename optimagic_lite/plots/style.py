@@ -1,0 +1,182 @@
+"""The look of the plots: one place for colours, axes, margins and what a line is made of."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+
+from optimagic_lite.exceptions import did_you_mean
+from optimagic_lite.plots.lines import Line
+
+XAxis = Literal["evaluations", "time"]
+
+DEFAULT_PALETTE = [
+    "#1F77B4", "#FF7F0E", "#2CA02C", "#D62728", "#9467BD",
+    "#8C564B", "#E377C2", "#7F7F7F", "#BCBD22", "#17BECF",
+]  # fmt: skip
+DEFAULT_TEMPLATE = "simple_white"
+
+_X_TITLES = {"evaluations": "Evaluation", "time": "Seconds since the first evaluation"}
+_DASHES = ("solid", "dash", "dot", "dashdot")
+_LONGEST_LABEL = 27
+_FEW_EVALUATIONS = 10
+
+
+def check_x_axis(x_axis: str) -> None:
+    """Refuse an unknown axis.
+
+    Args:
+        x_axis: What the user asked for.
+
+    Raises:
+        ValueError: If it is not "evaluations" or "time".
+    """
+    if x_axis not in get_args(XAxis):
+        raise ValueError(
+            f"x_axis must be 'evaluations' or 'time', not {x_axis!r}."
+            + did_you_mean(x_axis, get_args(XAxis))
+        )
+
+
+def line_styles(palette: Sequence[str] | str, n: int) -> list[dict[str, Any]]:
+    """Return a colour and a dash for each of n lines.
+
+    Args:
+        palette: Colours, or one for all lines. They are used in turn; a new round has a new
+            dash, so that lines of one colour differ.
+        n: Number of lines.
+
+    Returns:
+        Keyword arguments for the line of a trace.
+
+    Raises:
+        ValueError: If the palette is empty.
+    """
+    colors = [palette] if isinstance(palette, str) else list(palette)
+    if not colors:
+        raise ValueError("palette is empty: give one colour or a list of colours.")
+    return [
+        {
+            "color": colors[i % len(colors)],
+            "dash": _DASHES[(i // len(colors)) % len(_DASHES)],
+        }
+        for i in range(n)
+    ]
+
+
+def label(name: str) -> str:
+    """Return a name as plotly must get it: not read as HTML, and short enough for a legend.
+
+    Args:
+        name: Any text.
+
+    Returns:
+        The text, with its middle left out if it is long.
+    """
+    if len(name) > _LONGEST_LABEL:
+        half = (_LONGEST_LABEL - 1) // 2
+        name = f"{name[:half]}…{name[-half:]}"
+    return html.escape(name, quote=False)
+
+
+def traces(
+    line: Line, x_axis: XAxis, style: dict[str, Any], *, floor: float | None = None, **options: Any
+) -> list[go.Scatter]:
+    """Turn a line into plotly traces.
+
+    A point between two gaps would be invisible as a line, so such points are drawn once more
+    as markers.
+
+    Args:
+        line: The points.
+        x_axis: What is drawn to the right.
+        style: Keyword arguments for the line of the trace.
+        floor: Lowest height at which a point is drawn; its hover text keeps the true value.
+        **options: Further keyword arguments for the trace of the line.
+
+    Returns:
+        The line and, if there are any, its lonely points.
+    """
+    x = line.evaluation if x_axis == "evaluations" else line.seconds
+    y = line.value if floor is None else np.maximum(line.value, floor)
+    customdata = np.column_stack([line.evaluation, line.seconds, line.value])
+    shared = {
+        "name": label(line.name),
+        "legendgroup": line.name,
+        "hovertemplate": (
+            f"<b>{html.escape(line.name, quote=False)}</b>: %{{customdata[2]:.6~g}}<br>"
+            "evaluation %{customdata[0]:,d} after %{customdata[1]:.3~s}s<extra></extra>"
+        ),
+    } | options
+    drawn = [go.Scatter(x=x, y=y, customdata=customdata, mode="lines", line=style, **shared)]
+    lonely = _lonely(line.value)
+    if lonely.any():
+        points = {"mode": "markers", "marker": {"size": 5, "color": style["color"]}}
+        drawn.append(
+            go.Scatter(
+                x=x[lonely],
+                y=y[lonely],
+                customdata=customdata[lonely],
+                **(shared | points | {"showlegend": False}),
+            )
+        )
+    return drawn
+
+
+def figure(
+    traces: Sequence[go.Scatter],
+    *,
+    x_axis: XAxis,
+    y_title: str,
+    log_scale: bool,
+    template: str | None,
+    n_evaluations: int,
+) -> go.Figure:
+    """Put traces into a figure in the style of the package.
+
+    Args:
+        traces: In the order in which they are drawn.
+        x_axis: What is drawn to the right.
+        y_title: Title of the vertical axis.
+        log_scale: Whether the vertical axis is logarithmic.
+        template: A plotly template; None means "simple_white".
+        n_evaluations: Number of the last evaluation on the axis, plus one.
+
+    Returns:
+        The figure.
+    """
+    x_options: dict[str, Any] = {"title": {"text": _X_TITLES[x_axis]}}
+    if x_axis == "evaluations":
+        x_options["tickformat"] = ",d"
+        if n_evaluations <= _FEW_EVALUATIONS:
+            # Left to itself, plotly puts ticks at halves, which no evaluation has.
+            x_options["dtick"] = 1
+    fig = go.Figure(list(traces))
+    fig.update_layout(
+        template=template or DEFAULT_TEMPLATE,
+        xaxis=x_options,
+        yaxis={
+            "title": {"text": y_title},
+            "type": "log" if log_scale else "linear",
+            "exponentformat": "power",
+            "showgrid": True,
+            "gridcolor": "rgba(128, 128, 128, 0.15)",
+            "zeroline": False,
+        },
+        margin={"l": 70, "r": 25, "t": 30, "b": 60},
+        hovermode="closest",
+        legend={"font": {"size": 12}, "tracegroupgap": 0},
+    )
+    fig.update_xaxes(automargin=True)
+    fig.update_yaxes(automargin=True)
+    return fig
+
+
+def _lonely(value: NDArray[np.float64]) -> NDArray[np.bool_]:
+    there = np.concatenate([[False], np.isfinite(value), [False]])
+    return np.asarray(there[1:-1] & ~there[:-2] & ~there[2:])

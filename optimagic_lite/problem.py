@@ -1,0 +1,327 @@
+"""From what the user wrote to one strict, frozen problem; what cannot be done is said here."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from optimagic_lite.algorithms.base import REGISTRY, Algorithm
+from optimagic_lite.algos import SCIPY_METHODS, resolve_algorithm
+from optimagic_lite.evaluator import ErrorPolicy
+from optimagic_lite.exceptions import (
+    AliasError,
+    InvalidAlgoOptionError,
+    InvalidBoundsError,
+    InvalidFunctionError,
+    InvalidKwargsError,
+    InvalidNumdiffOptionsError,
+    LogError,
+    MissingInputError,
+    NotAvailableError,
+    OptimagicError,
+    did_you_mean,
+)
+from optimagic_lite.history import Direction
+from optimagic_lite.objective.objective import DerivativesArgument, Objective, UserFunctions
+from optimagic_lite.options import NumdiffOptions, SQLiteLogOptions
+from optimagic_lite.space.space import Space
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An optimisation problem whose every part has one type."""
+
+    direction: Direction
+    functions: UserFunctions
+    params: Any
+    algorithm: Algorithm
+    bounds: Any
+    derivatives: DerivativesArgument
+    numdiff_options: NumdiffOptions
+    logging: SQLiteLogOptions | None
+    errors: ErrorPolicy
+    callback: Callable[..., Any] | None
+    collect_history: bool
+    skip_checks: bool
+
+
+def make_problem(direction: Direction, arguments: Mapping[str, Any]) -> Problem:
+    """Check and normalise the arguments of ``minimize`` and ``maximize``.
+
+    Args:
+        direction: "minimize" or "maximize".
+        arguments: All arguments by name.
+
+    Raises:
+        OptimagicError: The subclass for the argument that is wrong.
+    """
+    a = dict(arguments)
+    _refuse_unavailable(a)
+    a["params"] = _alias(a, "params", "x0")
+    if a["method"] is not None:
+        a["algorithm"] = _alias(a, "algorithm", "method")
+        a["algorithm"] = _scipy_method(a["algorithm"])
+    for name in ("params", "algorithm"):
+        if a[name] is None:
+            raise MissingInputError(f"{name} is missing: {direction}(fun, params, algorithm, ...).")
+    if a["derivatives"] not in get_args(DerivativesArgument):
+        choices = get_args(DerivativesArgument)
+        raise InvalidFunctionError(
+            f"derivatives must be one of {', '.join(map(repr, choices))}, not "
+            f"{a['derivatives']!r}.{did_you_mean(a['derivatives'], choices)}"
+        )
+    if a["callback"] is not None and not callable(a["callback"]):
+        raise InvalidFunctionError(f"callback must be a function, not {a['callback']!r}.")
+    return Problem(
+        direction=direction,
+        functions=_user_functions(a),
+        params=a["params"],
+        algorithm=resolve_algorithm(a["algorithm"], a["algo_options"]),
+        bounds=a["bounds"],
+        derivatives=a["derivatives"],
+        numdiff_options=_record(a["numdiff_options"], NumdiffOptions, InvalidNumdiffOptionsError),
+        logging=_log_options(a["logging"]),
+        errors=_error_policy(a["error_handling"], a["error_penalty"]),
+        callback=a["callback"],
+        collect_history=bool(a["collect_history"]),
+        skip_checks=bool(a["skip_checks"]),
+    )
+
+
+def check_capabilities(problem: Problem, space: Space) -> None:
+    """Refuse what the algorithm cannot do, before the first evaluation."""
+    info = problem.algorithm.algo_info
+    if space.has_bounds and not info.supports_bounds:
+        able = [
+            name
+            for name, cls in sorted(REGISTRY.items())
+            if cls.algo_info.supports_bounds
+            and cls.algo_info.needs_jac == info.needs_jac
+            and cls.algo_info.is_global == info.is_global
+        ]
+        raise InvalidBoundsError(
+            f"{info.name} cannot keep bounds, and there are some. Algorithms that can: "
+            f"{', '.join(able)}."
+        )
+    functions = problem.functions
+    given = [
+        n for n in ("jac", "fun_and_jac", "hess", "hessp") if getattr(functions, n) is not None
+    ]
+    if info.needs_program and given:
+        raise NotAvailableError(
+            f"{info.name} runs inside JAX and differentiates fun itself, so {given[0]} would be "
+            "ignored. Leave it out, or choose an algorithm of SciPy or NLopt."
+        )
+    if info.needs_program and problem.derivatives == "numerical":
+        raise NotAvailableError(
+            f'{info.name} runs inside JAX, where derivatives="numerical" cannot be had. Choose '
+            "an algorithm of SciPy or NLopt."
+        )
+    unused = [n for n in ("hess", "hessp") if getattr(functions, n) is not None]
+    if unused and not (info.needs_hess or info.uses_hess):
+        able = [n for n, c in sorted(REGISTRY.items()) if "hess" in c.algo_info.allowed]
+        raise NotAvailableError(
+            f"{info.name} uses no Hessian, so {unused[0]} would be ignored. Leave it out, or "
+            f"choose one of {', '.join(able)}."
+        )
+
+
+def check_objective(problem: Problem, objective: Objective) -> None:
+    """Refuse a criterion that the algorithm cannot use."""
+    info = problem.algorithm.algo_info
+    if info.needs_program and objective.program is None:
+        raise NotAvailableError(
+            f"{info.name} runs inside JAX and needs a fun that JAX can trace: "
+            f"{objective.not_traced}. Write fun with jax.numpy, or choose an algorithm of SciPy "
+            "or NLopt, for example 'scipy_lbfgsb'."
+        )
+
+
+# ---- single arguments ----------------------------------------------------------------------
+
+
+def _refuse_unavailable(a: Mapping[str, Any]) -> None:
+    later = {
+        "constraints": "Constraints other than bounds are",
+        "scaling": "Scaling is",
+        "multistart": "Multistart is",
+    }
+    for name, what in later.items():
+        if a[name] is not None and a[name] is not False and a[name] != []:
+            raise NotAvailableError(f"{what} not available yet; leave {name} out.")
+    if a["tol"] is not None:
+        raise AliasError(
+            "tol means something else for each algorithm. Use algo_options with "
+            "convergence_ftol_rel, convergence_gtol_abs or convergence_xtol_rel."
+        )
+    if a["options"] is not None:
+        raise AliasError(
+            "options of SciPy are not understood. Use algo_options with the harmonised names, "
+            "such as stopping_maxiter; om.algos.<name>() shows those of an algorithm."
+        )
+
+
+def _alias(a: Mapping[str, Any], name: str, alias: str) -> Any:
+    if a[name] is not None and a[alias] is not None:
+        raise AliasError(f"{alias} is another name of {name}; give only one of them.")
+    return a[name] if a[name] is not None else a[alias]
+
+
+def _scipy_method(method: Any) -> Any:
+    lower = {name.lower(): ours for name, ours in SCIPY_METHODS.items()}
+    if isinstance(method, str) and method.lower() in lower:
+        return lower[method.lower()]
+    raise InvalidAlgoOptionError(
+        f"method must be one of SciPy's methods, not {method!r}."
+        f"{did_you_mean(method, SCIPY_METHODS)} Other algorithms are chosen by algorithm=."
+    )
+
+
+def _user_functions(a: Mapping[str, Any]) -> UserFunctions:
+    fun, jac, fun_and_jac = a["fun"], a["jac"], a["fun_and_jac"]
+    kwargs: dict[str, Any] = {name: dict(a[name] or {}) for name in
+              ("fun_kwargs", "jac_kwargs", "fun_and_jac_kwargs")}  # fmt: skip
+    if jac is True:
+        if fun_and_jac is not None:
+            raise AliasError("jac=True says that fun is fun_and_jac; do not give both.")
+        fun, jac, fun_and_jac = None, None, fun
+        kwargs["fun_and_jac_kwargs"] = kwargs["fun_kwargs"]
+    if jac is False:
+        jac = None
+    if isinstance(jac, str):
+        raise InvalidFunctionError(
+            f"jac={jac!r} is SciPy's way to ask for differences. Use derivatives='numerical' and "
+            "numdiff_options=om.NumdiffOptions(method='forward' or 'central')."
+        )
+    if fun is None and fun_and_jac is None:
+        raise MissingInputError("fun is missing.")
+    functions: dict[str, Any] = {"fun": fun, "jac": jac, "fun_and_jac": fun_and_jac,
+                 "hess": a["hess"], "hessp": a["hessp"]}  # fmt: skip
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise InvalidFunctionError(f"{name} must be a function, not {function!r}.")
+    if a["args"] is not None:
+        functions, kwargs = _bind_args(functions, kwargs, a["args"])
+    if functions["fun"] is None:
+        functions["fun"] = _first_of(functions["fun_and_jac"])
+        kwargs["fun_kwargs"] = kwargs["fun_and_jac_kwargs"]
+    # one fun_kwargs serves hess and hessp, which have none of their own
+    owners = {"fun": "fun_kwargs", "jac": "jac_kwargs", "fun_and_jac": "fun_and_jac_kwargs",
+              "hess": "fun_kwargs", "hessp": "fun_kwargs"}  # fmt: skip
+    for name, owner in owners.items():
+        if functions[name] is not None:
+            n_positional = 2 if name == "hessp" else 1
+            _check_call(name, functions[name], n_positional, owner, kwargs[owner])
+    return UserFunctions(**functions, **kwargs)
+
+
+def _bind_args(
+    functions: dict[str, Any], kwargs: dict[str, dict[str, Any]], args: Any
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Turn SciPy's ``args``, which go to every function, into keyword arguments."""
+    if any(kwargs.values()):
+        raise AliasError("args and the ..._kwargs are two ways to pass the same; give only one.")
+    args = args if isinstance(args, tuple) else (args,)
+    source = functions["fun"] or functions["fun_and_jac"]
+    names = _parameter_names(source)[1 : 1 + len(args)]
+    if len(names) == len(args):
+        bound = dict(zip(names, args, strict=True))
+        return functions, {name: dict(bound) for name in kwargs}
+    wrapped = {
+        name: None if function is None else (lambda *p, _f=function: _f(*p, *args))
+        for name, function in functions.items()
+    }
+    return wrapped, kwargs
+
+
+def _parameter_names(function: Callable[..., Any]) -> list[str]:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+
+
+def _check_call(
+    name: str, function: Callable[..., Any], n_positional: int, owner: str, kwargs: dict[str, Any]
+) -> None:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(*[None] * n_positional, **kwargs)
+    except TypeError as error:
+        raise InvalidKwargsError(
+            f"{name}{signature} cannot be called with params and {owner}={sorted(kwargs)}: "
+            f"{error}. Further arguments of {name} are passed by name in {owner}."
+        ) from error
+
+
+def _first_of(fun_and_jac: Callable[..., Any]) -> Callable[..., Any]:
+    def fun(*args: Any, **kwargs: Any) -> Any:
+        out = fun_and_jac(*args, **kwargs)
+        if not isinstance(out, (tuple, list)) or len(out) != 2:
+            raise InvalidFunctionError(
+                "fun_and_jac (or fun with jac=True) must return a tuple (value, derivative), "
+                f"not {type(out).__name__}."
+            )
+        return out[0]
+
+    return fun
+
+
+def _record(value: Any, cls: type[Any], error: type[OptimagicError]) -> Any:
+    """Return an options record from None, itself or a dict."""
+    if value is None:
+        return cls()
+    if isinstance(value, cls):
+        return value
+    valid = [f.name for f in fields(cls)]
+    if not isinstance(value, Mapping):
+        raise error(f"Expected om.{cls.__name__} or a dict, not {value!r}.")
+    for key in value:
+        if key not in valid:
+            raise error(
+                f"{cls.__name__} has no field {key!r}.{did_you_mean(key, valid)} "
+                f"Its fields are {', '.join(valid)}."
+            )
+    return cls(**value)
+
+
+def _log_options(logging: Any) -> SQLiteLogOptions | None:
+    if logging is None or logging is False:
+        return None
+    if isinstance(logging, SQLiteLogOptions):
+        return logging
+    if isinstance(logging, (str, Path)):
+        return SQLiteLogOptions(logging)
+    if isinstance(logging, Mapping):
+        if "path" not in logging:
+            raise LogError("logging as a dict needs a 'path'.")
+        return _record(logging, SQLiteLogOptions, LogError)  # type: ignore[no-any-return]
+    raise LogError(f"logging must be a path or om.SQLiteLogOptions(path, ...), not {logging!r}.")
+
+
+def _error_policy(handling: Any, penalty: Any) -> ErrorPolicy:
+    handling = getattr(handling, "value", handling)
+    choices = get_args(Literal["raise", "continue"])
+    if handling not in choices:
+        raise InvalidFunctionError(
+            f"error_handling must be 'raise' or 'continue', not {handling!r}."
+            f"{did_you_mean(handling, choices)}"
+        )
+    if penalty is None:
+        return ErrorPolicy(handling)
+    if not isinstance(penalty, Mapping) or not set(penalty) <= {"constant", "slope"}:
+        raise InvalidFunctionError(
+            f"error_penalty must be a dict with 'constant' and/or 'slope', not {penalty!r}."
+        )
+    if handling == "raise":
+        raise InvalidFunctionError(
+            'error_penalty has an effect only with error_handling="continue".'
+        )
+    return ErrorPolicy(handling, penalty.get("constant"), penalty.get("slope"))

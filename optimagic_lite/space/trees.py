@@ -1,0 +1,417 @@
+"""Between the user's params and one flat vector, in both directions and under JAX tracing."""
+
+from __future__ import annotations
+
+import collections
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby, islice
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from optimagic_lite.exceptions import InvalidParamsError, did_you_mean
+from optimagic_lite.space.leaves import (
+    Leaf,
+    align_numbers,
+    build,
+    classify,
+    entry_names,
+    is_frame,
+    is_series,
+    numbers_of,
+)
+
+
+@dataclass(frozen=True)
+class _LeafNode:
+    """The place of a leaf."""
+
+    position: int
+
+
+@dataclass(frozen=True)
+class _DictNode:
+    """A dict. JAX would sort its keys; the user's order is kept because code may rely on it."""
+
+    keys: tuple[Any, ...]
+    children: tuple[_Node, ...]
+    default_factory: Any = None
+
+
+@dataclass(frozen=True)
+class _OtherNode:
+    """Any other container that JAX knows; ``treedef`` describes this one level."""
+
+    keys: tuple[str, ...]
+    children: tuple[_Node, ...]
+    treedef: Any
+
+
+_Node = _LeafNode | _DictNode | _OtherNode
+
+
+class ParamTree:
+    """The structure of params: names, positions and the way back.
+
+    The order of the flat vector is the order in which the user wrote the tree.
+
+    Args:
+        params: The user's params, see ``minimize``.
+
+    Attributes:
+        leaves: The leaves in flat order.
+        n_params: Length of the flat vector.
+        is_traceable: Whether params can be built from traced values: no pandas objects.
+
+    Raises:
+        InvalidParamsError: If a leaf is not made of real numbers, or there are none.
+
+    Example:
+        >>> tree = ParamTree({"b": np.ones(2), "a": 3})
+        >>> tree.names
+        ['b_0', 'b_1', 'a']
+        >>> tree.to_params(np.array([1.0, 2.0, 3.0]))
+        {'b': array([1., 2.]), 'a': 3.0}
+    """
+
+    def __init__(self, params: Any) -> None:
+        self.template = params
+        self._templates: list[Any] = []
+        leaves: list[Leaf] = []
+        self._root = _read(params, (), leaves, self._templates)
+        self.leaves = tuple(leaves)
+        self.n_params = leaves[-1].stop if leaves else 0
+        if self.n_params == 0:
+            raise InvalidParamsError("params holds no numbers, so there is nothing to optimise.")
+        self.is_traceable = not any(leaf.kind in ("series", "frame") for leaf in leaves)
+        # neighbouring Python floats are handled as one run: cost must not grow with the tree
+        self._runs = tuple(
+            (is_float, tuple(run)) for is_float, run in groupby(leaves, lambda f: f.kind == "float")
+        )
+        self._sizes = tuple(run[-1].stop - run[0].start for _, run in _split_runs(self._runs))
+        self._signature = (self._root, self.leaves)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ParamTree, (self.template,)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ParamTree) or not (self.is_traceable and other.is_traceable):
+            return self is other
+        return self._signature == other._signature
+
+    def __hash__(self) -> int:
+        return hash(self._signature)
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Unique names of the entries of the flat vector."""
+        names = self._names("_")
+        # {"a_0": 1.0, "a": [2.0]} would give the name a_0 twice
+        if len(set(names)) < len(names):
+            names = self._names(".")
+        if len(set(names)) < len(names):
+            names = [f"{name}#{i}" for i, name in enumerate(names)]
+        return names
+
+    def _names(self, separator: str) -> list[str]:
+        pairs = zip(self.leaves, self._templates, strict=True)
+        return [name for leaf, t in pairs for name in entry_names(leaf, t, separator)]
+
+    def to_flat(self, params: Any) -> NDArray[np.float64]:
+        """Return a fresh flat vector of params that have this structure."""
+        return self.align(params, "params")
+
+    def align(self, tree: Any, what: str) -> NDArray[np.float64]:
+        """Return the flat vector of a tree that is aligned with params by key, not by order.
+
+        Args:
+            tree: A tree with the structure of params, or a flat array of length n_params.
+            what: How to call it in messages.
+
+        Raises:
+            ValueError: If it does not fit; the text can be shown to the user.
+        """
+        if isinstance(tree, (np.ndarray, jax.Array)) and tree.shape == (self.n_params,):
+            return np.array(tree, dtype=np.float64)
+        values = [tree] if isinstance(self._root, _LeafNode) else _collect(self._root, tree, what)
+        parts = [
+            align_numbers(value, leaf, template, what)
+            for value, leaf, template in zip(values, self.leaves, self._templates, strict=True)
+        ]
+        return np.concatenate(parts)
+
+    def align_matrix(self, tree: Any, what: str) -> NDArray[np.float64]:
+        """Return the matrix of a tree of trees, such as ``jax.hessian(fun)(params)``.
+
+        Args:
+            tree: A tree aligned with params whose leaves are trees aligned with params, with
+                leaves of the outer shape followed by the inner shape; or a (n_params, n_params)
+                array.
+            what: How to call it in messages.
+
+        Raises:
+            ValueError: If it does not fit; the text can be shown to the user.
+        """
+        n = self.n_params
+        if isinstance(tree, (np.ndarray, jax.Array)) and np.size(tree) == n * n:
+            return np.array(tree, dtype=np.float64).reshape(n, n)
+        out = np.empty((n, n))
+        for row, inner in zip(self.leaves, _collect(self._root, tree, what), strict=True):
+            for column, block in zip(self.leaves, _collect(self._root, inner, what), strict=True):
+                shape = (row.stop - row.start, column.stop - column.start)
+                if np.size(block) != shape[0] * shape[1]:
+                    raise ValueError(
+                        f"entry {row.name!r}, {column.name!r} of {what} has shape "
+                        f"{np.shape(block)}, not {row.shape + column.shape}."
+                    )
+                out[row.start : row.stop, column.start : column.stop] = np.reshape(block, shape)
+        return out
+
+    def start_values(self) -> NDArray[np.float64]:
+        """Return the flat vector of the params from which the structure was read."""
+        return np.concatenate(
+            [numbers_of(t, f.kind) for t, f in zip(self._templates, self.leaves, strict=True)]
+        )
+
+    def to_params(self, flat: NDArray[np.float64]) -> Any:
+        """Build the user's structure with its own copy of the numbers.
+
+        Args:
+            flat: Shape (n_params,).
+        """
+        flat = np.array(flat, dtype=np.float64)
+        values: list[Any] = []
+        for is_float, run in self._runs:
+            if is_float:
+                values += flat[run[0].start : run[-1].stop].tolist()
+            else:
+                for leaf in run:
+                    template = self._templates[len(values)]
+                    values.append(build(leaf, template, flat[leaf.start : leaf.stop]))
+        return _build(self._root, iter(values))
+
+    def trace(self, flat: jax.Array) -> Any:
+        """Build params from a traced vector; only where ``is_traceable``.
+
+        Args:
+            flat: Shape (n_params,), a JAX array or tracer.
+        """
+        # one split and one unstack have transposes of linear cost, n slices have not
+        parts = iter(jax.lax.split(flat, self._sizes))
+        values: list[Any] = []
+        for is_float, run in _split_runs(self._runs):
+            part = next(parts)
+            values += jnp.unstack(part) if is_float else [part.reshape(run[0].shape)]
+        return _build(self._root, iter(values))
+
+    def broadcast(self, tree: Any, fill: float, what: str) -> NDArray[np.float64]:
+        """Return a flat vector from a partial tree: missing entries are filled.
+
+        Args:
+            tree: None, a number, or a tree aligned with params in which keys may be left out,
+                None means "fill" and a number stands for all entries below it.
+            fill: The value of missing entries.
+            what: How to call the tree in messages.
+
+        Raises:
+            ValueError: If it does not fit; the text can be shown to the user.
+        """
+        out = np.full(self.n_params, fill)
+        if isinstance(tree, (np.ndarray, jax.Array, list, tuple)) and _is_vector(
+            tree, self.n_params
+        ):
+            out[:] = [fill if v is None else v for v in tree]
+            return out
+        self._fill(self._root, tree, out, what, what)
+        return out
+
+    def _fill(self, node: _Node, tree: Any, out: NDArray[Any], where: str, what: str) -> None:
+        if tree is None:
+            return
+        if isinstance(node, _LeafNode):
+            leaf, template = self.leaves[node.position], self._templates[node.position]
+            if isinstance(tree, (list, tuple)):
+                tree = [out[leaf.start] if v is None else v for v in tree]
+            elif np.ndim(tree) == 0:
+                tree = np.full(leaf.shape, _as_number(tree, where))
+            elif is_series(tree) and leaf.kind in ("series", "frame"):
+                unknown = tree.index.difference(template.index)
+                if len(unknown):
+                    raise ValueError(
+                        f"{where} has an index entry {unknown[0]!r} unknown to params."
+                    )
+                tree = tree.reindex(template.index).fillna(out[leaf.start])
+            out[leaf.start : leaf.stop] = align_numbers(tree, leaf, template, what)
+            return
+        first, last = _span(node, self.leaves)
+        if np.ndim(tree) == 0 and isinstance(tree, (int, float, np.generic, np.ndarray, jax.Array)):
+            out[first:last] = _as_number(tree, where)
+            return
+        for key, child, value in _pairs(node, tree, where, partial=True):
+            self._fill(child, value, out, f"{where}[{key!r}]", what)
+
+    def bound_columns(self) -> dict[str, NDArray[np.float64]]:
+        """Return the bounds that stand in columns of DataFrames; NaN where there are none."""
+        from optimagic_lite.space.leaves import BOUND_COLUMNS
+
+        found: dict[str, NDArray[np.float64]] = {}
+        for leaf, template in zip(self.leaves, self._templates, strict=True):
+            for column in BOUND_COLUMNS:
+                if leaf.kind == "frame" and column in template.columns:
+                    values = found.setdefault(column, np.full(self.n_params, np.nan))
+                    values[leaf.start : leaf.stop] = template[column].to_numpy(
+                        dtype=np.float64, na_value=np.nan
+                    )
+        return found
+
+    def to_json(self) -> str:
+        """Describe the structure as JSON, for the log."""
+        from optimagic_lite.space.description import describe
+
+        return json.dumps(describe(self.template))
+
+    @classmethod
+    def from_json(cls, text: str) -> ParamTree:
+        """Build the structure from its JSON description; custom nodes come back as dicts."""
+        from optimagic_lite.space.description import template_of
+
+        return cls(template_of(json.loads(text)))
+
+
+def _read(value: Any, path: tuple[str, ...], leaves: list[Leaf], templates: list[Any]) -> _Node:
+    """Walk over the tree, append its leaves and return its structure."""
+    if type(value) in (dict, collections.defaultdict):
+        children = tuple(_read(v, (*path, str(k)), leaves, templates) for k, v in value.items())
+        return _DictNode(tuple(value), children, getattr(value, "default_factory", None))
+    level = None if is_frame(value) or is_series(value) else one_level(value)
+    if level is not None:
+        keys, values, treedef = level
+        children = tuple(
+            _read(v, (*path, k), leaves, templates) for k, v in zip(keys, values, strict=True)
+        )
+        return _OtherNode(keys, children, treedef)
+    kind = classify(value, "_".join(path))
+    shape = (len(value),) if kind in ("series", "frame") else np.shape(value)
+    start = leaves[-1].stop if leaves else 0
+    leaves.append(Leaf(path, kind, shape, start, start + int(np.prod(shape, dtype=int))))
+    templates.append(value)
+    return _LeafNode(len(leaves) - 1)
+
+
+def one_level(value: Any) -> tuple[tuple[str, ...], list[Any], Any] | None:
+    """Open one level of a container that JAX knows; None for a leaf.
+
+    Returns:
+        Keys as strings, children, and the structure of this level.
+    """
+    pairs, treedef = jax.tree_util.tree_flatten_with_path(value, is_leaf=lambda v: v is not value)
+    if len(pairs) == 1 and pairs[0][0] == ():
+        return None
+    return tuple(_key_name(path[0]) for path, _ in pairs), [child for _, child in pairs], treedef
+
+
+def _key_name(key: Any) -> str:
+    for attribute in ("key", "idx", "name"):
+        if hasattr(key, attribute):
+            return str(getattr(key, attribute))
+    return str(key)
+
+
+def _split_runs(runs: tuple[Any, ...]) -> Iterator[tuple[bool, tuple[Leaf, ...]]]:
+    """Yield runs of floats whole and all other leaves one by one."""
+    for is_float, run in runs:
+        if is_float:
+            yield True, run
+        else:
+            yield from ((False, (leaf,)) for leaf in run)
+
+
+def _build(node: _Node, values: Iterator[Any]) -> Any:
+    """Rebuild the containers around values in flat order."""
+    if isinstance(node, _LeafNode):
+        return next(values)
+    if all(isinstance(child, _LeafNode) for child in node.children):
+        children = list(islice(values, len(node.children)))
+    else:
+        children = [_build(child, values) for child in node.children]
+    if isinstance(node, _DictNode):
+        pairs = zip(node.keys, children, strict=True)
+        if node.default_factory is not None:
+            return collections.defaultdict(node.default_factory, pairs)
+        return dict(pairs)
+    return node.treedef.unflatten(children)
+
+
+def _collect(node: _Node, tree: Any, where: str) -> list[Any]:
+    """Return the leaves of a tree with exactly the structure of params, in flat order."""
+    if isinstance(node, _LeafNode):
+        return [tree]
+    return [
+        leaf
+        for key, child, value in _pairs(node, tree, where, partial=False)
+        for leaf in _collect(child, value, f"{where}[{key!r}]")
+    ]
+
+
+def _pairs(
+    node: _DictNode | _OtherNode, tree: Any, where: str, *, partial: bool
+) -> Iterator[tuple[Any, _Node, Any]]:
+    """Match the children of a node with those of a tree by key."""
+    if isinstance(node, _DictNode):
+        if not isinstance(tree, Mapping):
+            raise ValueError(f"{where} must be a dict like params, not {type(tree).__name__}.")
+        for key in tree:
+            if key not in node.keys:
+                hint = did_you_mean(key, map(str, node.keys))
+                raise ValueError(f"{where} has a key {key!r} that params does not have.{hint}")
+        for key, child in zip(node.keys, node.children, strict=True):
+            if key in tree:
+                yield key, child, tree[key]
+            elif not partial:
+                raise ValueError(f"{where} lacks the key {key!r} of params.")
+        return
+    level = one_level(tree)
+    if level is None or level[2] != node.treedef:
+        raise ValueError(
+            f"{where} must be built like params there, with the entries {', '.join(node.keys)}; "
+            f"it is {type(tree).__name__} {str(tree)[:60]}."
+        )
+    yield from zip(node.keys, node.children, level[1], strict=True)
+
+
+def _span(node: _Node, leaves: tuple[Leaf, ...]) -> tuple[int, int]:
+    """Return the first and one after the last flat position below a node."""
+    first = _edge(node, 0)
+    last = _edge(node, -1)
+    if first is None or last is None:
+        return 0, 0
+    return leaves[first].start, leaves[last].stop
+
+
+def _edge(node: _Node, side: int) -> int | None:
+    if isinstance(node, _LeafNode):
+        return node.position
+    order: Callable[[Any], Any] = iter if side == 0 else reversed
+    return next((p for c in order(node.children) if (p := _edge(c, side)) is not None), None)
+
+
+def _is_vector(tree: Any, length: int) -> bool:
+    """Tell whether a tree is one flat vector of numbers (or None) of the given length."""
+    if isinstance(tree, (np.ndarray, jax.Array)):
+        return tree.shape == (length,)
+    return len(tree) == length and all(v is None or np.ndim(v) == 0 for v in tree)
+
+
+def _as_number(value: Any, where: str) -> float:
+    if isinstance(value, (bool, np.bool_, str)):
+        raise ValueError(f"{where} is {value!r}, which is not a number.")
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where} is {value!r}, which is not a number.") from error
