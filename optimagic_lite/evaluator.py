@@ -1,20 +1,13 @@
-"""The one door through which an algorithm evaluates: it counts, records, limits and handles errors.
-
-What a failure does. A failure is an exception in a user function, or a value or derivative that
-is not finite. With ``error_handling="raise"`` the run ends with ``UserFunctionRuntimeError``. With
-"continue" the algorithm receives, instead, a penalty that grows with the distance from the start,
-and its gradient; the row is recorded with NaN and the reason. This holds for every algorithm.
-"""
+"""The one door through which an algorithm evaluates: it counts, records, limits, handles errors."""
 
 from __future__ import annotations
 
-import enum
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,80 +15,26 @@ from numpy.typing import NDArray
 from optimagic_lite.exceptions import (
     InvalidAlgoInfoError,
     InvalidFunctionError,
-    StopOptimizationError,
     UserFunctionRuntimeError,
+)
+from optimagic_lite.failures import (
+    ErrorPolicy,
+    Penalty,
+    all_finite,
+    exception_message,
+    runtime_error,
+    value_message,
 )
 from optimagic_lite.history import History, Kind, Task
 from optimagic_lite.objective import numerical
 from optimagic_lite.objective.objective import Objective
 from optimagic_lite.space.space import Space
+from optimagic_lite.stopping import Limits, Stop, StopRun
 
 if TYPE_CHECKING:
     from optimagic_lite.log.writer import LogWriter
 
 Array = NDArray[np.float64]
-
-
-class Stop(enum.Enum):
-    """Why a run was ended from inside an evaluation; the text says what to do."""
-
-    MAXFUN = "The limit of {limit} evaluations (stopping_maxfun) was reached before convergence. \
-Raise it, or restart from result.params."
-    MAXITER = "The limit of {limit} iterations (stopping_maxiter) was reached before convergence. \
-Raise it, or restart from result.params."
-    MAXTIME = "The limit of {limit} seconds (stopping_maxtime) was reached before convergence. \
-Raise it, or restart from result.params."
-    CALLBACK = "The callback stopped the run."
-
-    @property
-    def status(self) -> int:
-        """A number that no wrapped library uses: 101, 102, ..."""
-        return 101 + list(Stop).index(self)
-
-
-class StopRun(StopOptimizationError):  # noqa: N818
-    """Carries the reason for a stop through a solver's code."""
-
-    def __init__(self, stop: Stop, limit: float | None = None) -> None:
-        super().__init__(stop.value.format(limit=limit))
-        self.stop = stop
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When the evaluator ends a run.
-
-    Args:
-        maxfun: Number of evaluations of the criterion, the start included, those for
-            difference quotients not included.
-        maxiter: Number of iterations.
-        maxtime: Seconds.
-        counts_iterations: Whether the algorithm says when an iteration ends; where it does not,
-            an evaluation counts as one.
-    """
-
-    maxfun: int
-    maxiter: int
-    maxtime: float
-    counts_iterations: bool
-
-
-@dataclass(frozen=True)
-class ErrorPolicy:
-    """What a failed evaluation does.
-
-    Args:
-        handling: "raise" or "continue".
-        constant: Penalty at the start, in the user's sign; None means
-            ``f0 + |f0| + 100`` (minimize) or ``f0 - |f0| - 100`` (maximize), where f0 is the
-            start value.
-        slope: Change of the penalty per unit of distance from the start; None means 0.1
-            (minimize) or -0.1 (maximize).
-    """
-
-    handling: Literal["raise", "continue"] = "raise"
-    constant: float | None = None
-    slope: float | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +45,7 @@ class CallbackState:
         params: Parameters of the evaluation, in the user's structure.
         fun: Value, in the user's sign; NaN if it failed.
         best_params: Best parameters so far.
-        best_fun: Their value.
+        best_fun: Their value; NaN before the first success.
         n_fun_evals: Number of evaluations so far.
         elapsed: Seconds since the start of the run.
     """
@@ -127,7 +66,7 @@ class CallbackState:
 class Evaluator:
     """Evaluates an objective for an algorithm.
 
-    All values are those to be minimized; records have the user's sign.
+    Values are those to be minimized; records have the user's sign.
 
     Args:
         objective: What is evaluated.
@@ -149,7 +88,10 @@ class Evaluator:
         best_x: Best point so far.
         best_f: Its value.
         best_gradient: Its gradient, where known.
+        penalty: What stands for failed evaluations, known after the start.
     """
+
+    penalty: Penalty
 
     def __init__(
         self,
@@ -165,27 +107,23 @@ class Evaluator:
     ) -> None:
         self.objective = objective
         self.space = space
-        self._history = history
-        self._log = log
         self.limits = limits
         self.errors = errors
+        self.n_fun = self.n_jac = self.n_hess = self.n_iterations = 0
+        self.n_numdiff = self.n_failed = 0
+        self.best_x, self.best_f = space.x0, math.inf
+        self.best_gradient: Array | None = None
+        self._history = history
+        self._log = log
         self._callback = callback
         self._allowed = allowed
         self._joint = objective.value_and_gradient if "jac" in allowed else None
-        self.n_fun = self.n_jac = self.n_hess = self.n_iterations = 0
-        self.n_numdiff = self.n_failed = self._batch = 0
-        self.best_x, self.best_f = space.x0, math.inf
-        self.best_gradient: Array | None = None
         self._last_x: Array | None = None
         self._last_f = math.nan
         self._last_gradient: Array | None = None
         self._eps = numerical.EPS_DOUBLE
-        self._penalty: tuple[float, float] = (math.nan, math.nan)
+        self._batch = 0
         self._begin = time.perf_counter()
-        self._deadline = limits.maxtime
-        self._max_evaluations = (
-            limits.maxfun if limits.counts_iterations else min(limits.maxfun, limits.maxiter)
-        )
 
     # ---- what algorithms call ------------------------------------------------------------
 
@@ -201,18 +139,14 @@ class Evaluator:
             self._evaluate(x)
         if self._last_gradient is None:
             self._last_gradient = self._separate_gradient(x)
-            self.n_jac += 1
             if self._last_x is self.best_x:
                 self.best_gradient = self._last_gradient
         return self._last_gradient
 
     def fun_and_jac(self, x: Array) -> tuple[float, Array]:
         """Return value and gradient at x."""
-        if not self._is_last(x):
-            self._evaluate(x)
-        if self._last_gradient is None:
-            self.jac(x)
-        return self._last_f, self._last_gradient  # type: ignore[return-value]
+        gradient = self.jac(x)
+        return self._last_f, gradient
 
     def hess(self, x: Array) -> Array:
         """Return the Hessian at x, shape (n_x, n_x)."""
@@ -221,6 +155,7 @@ class Evaluator:
         exact = self.objective.hessian
         if exact is not None:
             return self._guarded(lambda: exact(x), x, "hess", lambda: np.eye(len(x)))
+        # differences of numerical gradients need longer steps than differences of exact ones
         eps = self._eps if self.objective.has_gradient else self._eps**0.75
         return numerical.hessian(x, self._gradient_anywhere, self.objective.numdiff, eps)
 
@@ -231,16 +166,14 @@ class Evaluator:
             return np.asarray(self.hess(x) @ v)
         self._check_allowed("hess")
         self.n_hess += 1
-        return self._guarded(lambda: product(x, v), x, "hessp", lambda: np.array(v))
+        return self._guarded(lambda: product(x, v), x, "hessp", v.copy)
 
-    def batch_fun(self, xs: Array) -> Array:
-        """Return the values at points of shape (k, n_x), evaluated in one batch."""
-        start = self.elapsed()
-        values, messages = self._batch_values(xs)
-        stop = self.elapsed()
-        self._record_batch(xs, values, messages, (start, stop), "path")
-        penalties = [self.penalty(x)[0] for x in xs] if any(messages) else values
-        return np.where(np.isfinite(values), values, penalties)
+    def batch_fun(self, xs: Array, kind: Kind = "path") -> Array:
+        """Return the values at points of shape (k, n_x), evaluated and recorded as one batch."""
+        values = self._evaluate_batch(xs, kind)
+        failed = np.flatnonzero(np.isnan(values))
+        values[failed] = [self.penalty(xs[i])[0] for i in failed]
+        return values
 
     def iteration(self) -> None:
         """Count an iteration of an algorithm that says so, and stop at the limit."""
@@ -253,55 +186,50 @@ class Evaluator:
         return time.perf_counter() - self._begin
 
     def remaining(self) -> int:
-        """Return how many evaluations are allowed now, at least one, or stop the run."""
-        self._check_limits()
-        return 1 if self._callback is not None else self._max_evaluations - self.n_fun
+        """Return how many evaluations may come before anyone looks again, or stop the run."""
+        self.limits.check(self.n_fun, self.elapsed())
+        return 1 if self._callback is not None else self.limits.remaining(self.n_fun)
 
     def record_chunk(self, xs: Array, values: Array, start: float) -> None:
         """Record what a compiled loop evaluated, in one transaction of the log.
 
         Args:
             xs: Points, shape (k, n_x).
-            values: Values, shape (k,), not finite where the evaluation failed.
+            values: Values, shape (k,); NaN or infinite where value or derivative were not finite.
             start: Seconds from the start of the run to the start of the chunk.
         """
-        if not len(xs):
-            return
-        values = np.array(values)
-        messages = [None if math.isfinite(f) else f"value or derivative is not finite ({f})"
-                    for f in values.tolist()]  # fmt: skip
-        values[~np.isfinite(values)] = np.nan
+        messages = [
+            None if math.isfinite(f) else f"value or derivative is not finite ({f})"
+            for f in values.tolist()
+        ]
         self.n_jac += len(xs)
-        self._record_batch(xs, values, messages, (start, self.elapsed()), "path", "fun_and_jac")
+        values = np.where(np.isfinite(values), values, np.nan)
+        self._record_batch(xs, values, messages, start, "path", "fun_and_jac")
 
     # ---- start ---------------------------------------------------------------------------
 
     def start(self, plain_value: float, seconds: float) -> None:
-        """Record the start point, for which a non-finite value is always an error.
+        """Record the start point, where a failure is always an error.
 
         Args:
-            plain_value: What ``fun`` returned there, called as it is written.
+            plain_value: What ``fun`` returned there, called as it is written, to be minimized.
             seconds: How long that took.
         """
         x = self.space.x0
         if self._joint is not None or self.objective.program is not None:
-            self._evaluate(x, "start", start_policy=ErrorPolicy("raise"))
+            self._evaluate(x, "start")
         elif math.isfinite(plain_value):
             self._accept(x, plain_value, None, (0.0, seconds), "fun", "start")
         else:
-            error = self._failure(x, _value_message(plain_value), None, "start", (0.0, seconds))
-            raise error
-        f0 = self.user_value(self._last_f)
+            message = value_message(self.user_value(plain_value))
+            raise self._fail(x, message, None, (0.0, seconds), "fun", "start")
         sign = self.objective.sign
-        constant, slope = self.errors.constant, self.errors.slope
-        constant = f0 + sign * (abs(f0) + 100.0) if constant is None else constant
-        slope = sign * 0.1 if slope is None else slope
-        self._penalty = (sign * constant, sign * slope)
+        self.penalty = self.errors.penalty(x, self.user_value(self._last_f), sign)
 
     def start_failure(self, error: Exception, seconds: float) -> UserFunctionRuntimeError:
         """Record that ``fun`` raised at the start and return the error that says so."""
-        message = f"{type(error).__name__}: {error}"
-        return self._failure(self.space.x0, message, error, "start", (0.0, seconds))
+        message = exception_message(error)
+        return self._fail(self.space.x0, message, error, (0.0, seconds), "fun", "start")
 
     @property
     def best_fun(self) -> float | None:
@@ -312,18 +240,7 @@ class Evaluator:
         """Return a value in the user's sign."""
         return self.objective.sign * f
 
-    def penalty(self, x: Array) -> tuple[float, Array]:
-        """Return the value and gradient that stand for a failed evaluation at x."""
-        constant, slope = self._penalty
-        distance = float(np.linalg.norm(x - self.space.x0))
-        direction = (x - self.space.x0) / distance if distance > 0 else np.zeros(len(x))
-        return constant + slope * distance, slope * direction
-
-    def penalty_numbers(self) -> tuple[float, float]:
-        """Return constant and slope of the penalty, as something to be minimized."""
-        return self._penalty
-
-    # ---- evaluation ----------------------------------------------------------------------
+    # ---- values --------------------------------------------------------------------------
 
     def _is_last(self, x: Array) -> bool:
         last = self._last_x
@@ -335,45 +252,34 @@ class Evaluator:
             and bool((last == x).all())
         )
 
-    def _check_limits(self) -> None:
-        if self.n_fun >= self._max_evaluations:
-            if self.n_fun >= self.limits.maxfun:
-                raise StopRun(Stop.MAXFUN, self.limits.maxfun)
-            raise StopRun(Stop.MAXITER, self.limits.maxiter)
-        if self.elapsed() > self._deadline:
-            raise StopRun(Stop.MAXTIME, self.limits.maxtime)
-
-    def _evaluate(
-        self, x: Array, kind: Kind = "path", start_policy: ErrorPolicy | None = None
-    ) -> None:
+    def _evaluate(self, x: Array, kind: Kind = "path") -> None:
         """Evaluate at a new point and remember it as the last."""
-        self._check_limits()
         begin = time.perf_counter()
-        gradient: Array | None = None
+        self.limits.check(self.n_fun, begin - self._begin)
+        task: Task = "fun" if self._joint is None else "fun_and_jac"
+        f, gradient = math.nan, None
+        error: Exception | None = None
         try:
             if self._joint is not None:
                 f, gradient = self._joint(x)
-                message = None if _all_finite(f, gradient) else self._describe(f, gradient)
+                message = None if all_finite(f, gradient) else self._not_finite(f, gradient)
             else:
                 f = self.objective.value(x)
-                message = None if math.isfinite(f) else _value_message(self.user_value(f))
-            error: Exception | None = None
-        except (InvalidFunctionError, StopRun):
+                message = None if math.isfinite(f) else value_message(self.user_value(f))
+        except InvalidFunctionError:
             raise
         except Exception as caught:
-            error, message = caught, f"{type(caught).__name__}: {caught}"
-        end = time.perf_counter()
-        times = (begin - self._begin, end - self._begin)
-        task: Task = "fun" if self._joint is None else "fun_and_jac"
+            error, message = caught, exception_message(caught)
+        times = (begin - self._begin, time.perf_counter() - self._begin)
         if message is None:
             self._accept(x, f, gradient, times, task, kind)
             return
-        failure = self._failure(x, message, error, kind, times, task)
-        if (start_policy or self.errors).handling == "raise":
+        failure = self._fail(x, message, error, times, task, kind)
+        if self.errors.raises or kind == "start":
             raise failure
-        f, penalty_gradient = self.penalty(x)
-        self._last_x, self._last_f = x.copy(), f
-        self._last_gradient = penalty_gradient if "jac" in self._allowed else None
+        self._last_x = x.copy()
+        self._last_f, gradient = self.penalty(x)
+        self._last_gradient = gradient if "jac" in self._allowed else None
         self._notify(self._last_x, math.nan)
 
     def _accept(
@@ -402,46 +308,47 @@ class Evaluator:
         if self._callback is not None:
             self._notify(row, value)
 
-    def _failure(
+    def _fail(
         self,
         x: Array,
         message: str,
-        error: BaseException | None,
-        kind: Kind,
+        cause: BaseException | None,
         times: tuple[float, float],
-        task: Task = "fun",
+        task: Task,
+        kind: Kind,
     ) -> UserFunctionRuntimeError:
         """Record a failed evaluation and return the error that describes it."""
         row = x.copy()
-        self.n_failed += 1
-        if kind == "derivative":
-            self.n_numdiff += task == "fun"
-        else:
+        if kind != "derivative":
             self.n_fun += 1
             if self._history is not None:
                 self._history.append(row, math.nan, *times, task, kind, self._batch)
         if self._log is not None:
             self._log.write(row, None, *times, task, kind, self._batch, message)
         self._batch += 1
-        return self._error(row, message, error, at_start=kind == "start")
+        return self._error(row, message, cause, kind)
 
     def _error(
-        self, x: Array, message: str, error: BaseException | None, *, at_start: bool = False
+        self, x: Array, message: str, cause: BaseException | None, kind: Kind, n_failed: int = 1
     ) -> UserFunctionRuntimeError:
-        params = self.space.to_params(x)
-        advice = (
-            "Start from other params."
-            if at_start
-            else 'error_handling="continue" replaces failed evaluations by a penalty; bounds '
-            "can keep an algorithm out of regions where the function fails."
-        )
-        text = f"A user function failed: {message}. It was called with params {_short(params)}. "
-        out = UserFunctionRuntimeError(text + advice)
-        out.params = params
-        out.__cause__ = error
-        if self.errors.handling == "continue" and not at_start and self.n_failed <= 1:
-            warnings.warn(f"{text}The run goes on with a penalty.", stacklevel=2)
-        return out
+        """Count failures and return the error for the first, after one warning a run."""
+        is_first = self.n_failed == 0
+        self.n_failed += n_failed
+        at_start = kind == "start"
+        error = runtime_error(self.space.to_params(x), message, cause, at_start=at_start)
+        if is_first and not self.errors.raises and not at_start:
+            warnings.warn(
+                f"A user function failed: {message}. The run goes on with a penalty; "
+                "result.n_failed_evals counts failures.",
+                stacklevel=2,
+            )
+        return error
+
+    def _not_finite(self, f: float, gradient: Array) -> str:
+        if not math.isfinite(f):
+            return value_message(self.user_value(f))
+        names = [self.space.names[i] for i in np.flatnonzero(~np.isfinite(gradient))[:5]]
+        return f"the derivative with respect to {', '.join(names)} is not finite"
 
     def _notify(self, x: Array, value: float) -> None:
         """Tell the callback about an evaluation."""
@@ -451,7 +358,7 @@ class Evaluator:
             params=self.space.to_params(x),
             fun=value,
             best_params=self.space.to_params(self.best_x),
-            best_fun=self.user_value(self.best_f),
+            best_fun=math.nan if self.best_fun is None else self.best_fun,
             n_fun_evals=self.n_fun,
             elapsed=self.elapsed(),
         )
@@ -462,10 +369,11 @@ class Evaluator:
         if stop is True:
             raise StopRun(Stop.CALLBACK)
 
-    # ---- derivatives apart from the value --------------------------------------------------
+    # ---- derivatives apart from the value ------------------------------------------------
 
     def _separate_gradient(self, x: Array) -> Array:
         self._check_allowed("jac")
+        self.n_jac += 1
         user = self.objective.gradient
         if user is not None:
             return self._guarded(lambda: user(x), x, "jac", lambda: self.penalty(x)[1])
@@ -486,152 +394,129 @@ class Evaluator:
         """Call a derivative, log the call, and handle its failure."""
         start = self.elapsed()
         error: Exception | None = None
-        message = None
         try:
             out = call()
-            if not np.isfinite(out).all():
-                message = f"{task} is not finite"
+            message = None if np.isfinite(out).all() else f"{task} is not finite"
         except InvalidFunctionError:
             raise
         except Exception as caught:
-            error, message = caught, f"{type(caught).__name__} in {task}: {caught}"
+            error, message = caught, exception_message(caught, task)
         times = (start, self.elapsed())
         if message is None:
             if self._log is not None:
                 self._log.write(x, None, *times, task, "derivative", self._batch)
             return out
-        failure = self._failure(x, message, error, "derivative", times, task)
-        if self.errors.handling == "raise":
+        failure = self._fail(x, message, error, times, task, "derivative")
+        if self.errors.raises:
             raise failure
         return instead()
 
     def _differences(self, x: Array, center: float) -> Array:
-        """Return the gradient by difference quotients, evaluated in batches."""
-        options = self.objective.numdiff
+        """Return the gradient by difference quotients, evaluated in batches.
+
+        Args:
+            x: Where.
+            center: Value there, or NaN if it is not known.
+        """
+        options, lower, upper = self.objective.numdiff, self.space.lower, self.space.upper
         while True:
-            stencil = numerical.make_stencil(
-                x, self.space.lower, self.space.upper, options, self._eps
-            )
+            stencil = numerical.make_stencil(x, lower, upper, options, self._eps)
             if math.isnan(center) and stencil.center_weight.any():
-                center = self._derivative_batch(x[None])[0]
-            blocks = [self._derivative_batch(points) for points in stencil.blocks()]
+                center = self._evaluate_batch(x[None], "derivative")[0]
+            blocks = [self._evaluate_batch(b, "derivative") for b in stencil.blocks()]
             values = np.concatenate([np.empty(0), *blocks])
-            if not np.isfinite(values).all():
+            if not (np.isfinite(values).all() and math.isfinite(center)):
                 return self.penalty(x)[1]
-            is_single = self._eps < numerical.EPS_SINGLE and numerical.looks_single(values)
-            if len(values) == 0 or options.step_size is not None or not is_single:
-                return stencil.gradient(values, center)
             # single precision inside fun: steps for double precision would drown in rounding
+            is_single = len(values) > 0 and numerical.looks_single(values)
+            if not is_single or options.step_size is not None or self._eps > numerical.EPS_DOUBLE:
+                return stencil.gradient(values, center)
             self._eps = numerical.EPS_SINGLE
 
-    def _derivative_batch(self, xs: Array) -> Array:
-        if self.elapsed() > self._deadline:
-            raise StopRun(Stop.MAXTIME, self.limits.maxtime)
-        start = self.elapsed()
-        values, messages = self._batch_values(xs)
-        self._record_batch(xs, values, messages, (start, self.elapsed()), "derivative")
-        return values
+    def _check_allowed(self, what: str) -> None:
+        if what not in self._allowed:
+            raise InvalidAlgoInfoError(
+                f"The algorithm asked for {what}, but its declaration says that it does not use it."
+            )
 
-    def _batch_values(self, xs: Array) -> tuple[Array, list[str | None]]:
-        """Return values, NaN where they failed, and why."""
+    # ---- batches -------------------------------------------------------------------------
+
+    def _evaluate_batch(self, xs: Array, kind: Kind) -> Array:
+        """Return values, NaN where they failed, after recording them."""
+        start = self.elapsed()
+        n_evaluations = 0 if kind == "derivative" else self.n_fun
+        self.limits.check(n_evaluations, start)
         messages: list[str | None] = [None] * len(xs)
+        error: Exception | None = None
         if self.objective.program is not None:
-            values = self.objective.values(xs)
+            values = np.array(self.objective.values(xs))
+            n_done = len(xs)
         else:
-            values = np.empty(len(xs))
+            values = np.full(len(xs), np.nan)
             for i, x in enumerate(xs):
+                n_done = i + 1
                 try:
                     values[i] = self.objective.value(x)
                 except InvalidFunctionError:
                     raise
-                except Exception as error:
-                    if self.errors.handling == "raise":
-                        self._record_batch(
-                            xs[:i], values[:i], messages[:i], (self.elapsed(),) * 2, "derivative"
-                        )
-                        message = f"{type(error).__name__}: {error}"
-                        times = (self.elapsed(), self.elapsed())
-                        raise self._failure(x, message, error, "derivative", times) from error
-                    values[i] = np.nan
-                    messages[i] = f"{type(error).__name__}: {error}"
-        for i in np.flatnonzero(~np.isfinite(values)).tolist():
-            messages[i] = messages[i] or _value_message(self.user_value(float(values[i])))
-        return values, messages
+                except Exception as caught:
+                    error, messages[i] = error or caught, exception_message(caught)
+                    if self.errors.raises:
+                        break
+        for i in np.flatnonzero(~np.isfinite(values[:n_done])).tolist():
+            messages[i] = messages[i] or value_message(self.user_value(float(values[i])))
+            values[i] = np.nan
+        self._record_batch(
+            xs[:n_done], values[:n_done], messages[:n_done], start, kind, "fun", error
+        )
+        return values
 
     def _record_batch(
         self,
         xs: Array,
         values: Array,
-        messages: list[str | None],
-        span: tuple[float, float],
+        messages: Sequence[str | None],
+        start: float,
         kind: Kind,
-        task: Task = "fun",
+        task: Task,
+        error: Exception | None = None,
     ) -> None:
-        """Record rows that were evaluated together; their times divide the span evenly."""
+        """Record rows that were evaluated together until now; they share the time evenly."""
         if not len(xs):
             return
-        edges = np.linspace(*span, len(xs) + 1)
+        edges = np.linspace(start, self.elapsed(), len(xs) + 1)
         user_values = self.objective.sign * values
         if self._log is not None:
             self._log.write_many(
                 xs, user_values, edges[:-1], edges[1:], task, kind, self._batch, messages
             )
-        failed = [i for i, message in enumerate(messages) if message is not None]
-        self.n_failed += len(failed)
         if kind == "derivative":
             self.n_numdiff += len(xs)
         else:
-            self._count_path(np.array(xs), values, user_values, edges, task)
+            self._take_rows(np.array(xs), values, user_values, edges, task, kind)
         self._batch += 1
+        failed = [i for i, message in enumerate(messages) if message is not None]
         if failed:
-            x = np.array(xs[failed[0]])
-            failure = self._error(x, messages[failed[0]] or "", None)
-            if self.errors.handling == "raise":
+            first = failed[0]
+            message = messages[first] or ""
+            failure = self._error(xs[first], message, error, kind, len(failed))
+            if self.errors.raises:
                 raise failure
         if kind == "path" and self._callback is not None:
             for x, value in zip(xs, user_values.tolist(), strict=True):
                 self._notify(x, value)
 
-    def _count_path(
-        self, xs: Array, values: Array, user_values: Array, edges: Array, task: Task
+    def _take_rows(
+        self, xs: Array, values: Array, user_values: Array, edges: Array, task: Task, kind: Kind
     ) -> None:
+        """Count rows, look for the best and add them to the history."""
         self.n_fun += len(xs)
-        if np.isfinite(values).any():
-            best = int(np.nanargmin(values))
-            if values[best] < self.best_f:
-                self.best_x, self.best_f = xs[best].copy(), float(values[best])
-                self.best_gradient = None
-        if self._history is not None:
-            times = edges.tolist()
-            for i, value in enumerate(user_values.tolist()):
-                self._history.append(
-                    xs[i], value, times[i], times[i + 1], task, "path", self._batch
-                )
-
-    def _describe(self, f: float, gradient: Array) -> str:
-        if not math.isfinite(f):
-            return _value_message(self.user_value(f))
-        names = [self.space.names[i] for i in np.flatnonzero(~np.isfinite(gradient))[:5]]
-        return f"the derivative with respect to {', '.join(names)} is not finite"
-
-    def _check_allowed(self, what: str) -> None:
-        if what not in self._allowed:
-            raise InvalidAlgoInfoError(
-                f"The algorithm asked for {what}, but its declaration says needs_{what}=False."
-            )
-
-
-def _all_finite(f: float, gradient: Array) -> bool:
-    # the sum of squares is not finite if an entry is not; it is much cheaper than isfinite
-    return math.isfinite(f) and (
-        math.isfinite(gradient.dot(gradient)) or bool(np.isfinite(gradient).all())
-    )
-
-
-def _value_message(value: float) -> str:
-    return f"value is {value}"
-
-
-def _short(params: Any, limit: int = 300) -> str:
-    text = repr(params)
-    return text if len(text) <= limit else f"{text[: limit - 4]} ..."
+        best = int(np.argmin(np.where(np.isnan(values), np.inf, values)))
+        if values[best] < self.best_f:
+            self.best_x, self.best_f = xs[best].copy(), float(values[best])
+            self.best_gradient = None
+        if self._history is None:
+            return
+        times = edges.tolist()
+        for i, value in enumerate(user_values.tolist()):
+            self._history.append(xs[i], value, times[i], times[i + 1], task, kind, self._batch)

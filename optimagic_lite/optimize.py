@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from optimagic_lite.algorithms.base import Outcome, run
-from optimagic_lite.evaluator import Evaluator, Limits
+from optimagic_lite.evaluator import Evaluator
 from optimagic_lite.exceptions import InvalidFunctionError, UserFunctionRuntimeError
 from optimagic_lite.history import Direction, History
 from optimagic_lite.objective.kinds import scalar_value
@@ -26,6 +26,7 @@ from optimagic_lite.options import Bounds, NumdiffOptions, SQLiteLogOptions
 from optimagic_lite.problem import Problem, check_capabilities, check_objective, make_problem
 from optimagic_lite.result import OptimizeResult, make_result
 from optimagic_lite.space.space import Space, make_space
+from optimagic_lite.stopping import Limits
 
 if TYPE_CHECKING:
     from optimagic_lite.log.tables import FinalStatus
@@ -190,7 +191,7 @@ def _optimize(direction: Direction, arguments: dict[str, Any]) -> OptimizeResult
                 start_params=problem.params,
                 start_fun=start.value,
                 history=history,
-                log=None if log is None else (log.path, log.run_id),
+                log=None if log is None else (log.path, log.run_id - 1),
             )
 
         return _solve(problem, evaluator, start, log, result)

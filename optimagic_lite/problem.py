@@ -10,7 +10,6 @@ from typing import Any, Literal, get_args
 
 from optimagic_lite.algorithms.base import REGISTRY, Algorithm
 from optimagic_lite.algos import SCIPY_METHODS, resolve_algorithm
-from optimagic_lite.evaluator import ErrorPolicy
 from optimagic_lite.exceptions import (
     AliasError,
     InvalidAlgoOptionError,
@@ -24,6 +23,7 @@ from optimagic_lite.exceptions import (
     OptimagicError,
     did_you_mean,
 )
+from optimagic_lite.failures import ErrorPolicy
 from optimagic_lite.history import Direction
 from optimagic_lite.objective.objective import DerivativesArgument, Objective, UserFunctions
 from optimagic_lite.options import NumdiffOptions, SQLiteLogOptions
@@ -135,8 +135,9 @@ def check_objective(problem: Problem, objective: Objective) -> None:
     if info.needs_program and objective.program is None:
         raise NotAvailableError(
             f"{info.name} runs inside JAX and needs a fun that JAX can trace: "
-            f"{objective.not_traced}. Write fun with jax.numpy, or choose an algorithm of SciPy "
-            "or NLopt, for example 'scipy_lbfgsb'."
+            f'{objective.not_traced}. Write fun with jax.numpy (or pass derivatives="exact", if '
+            "JAX can trace it as it is), or choose an algorithm of SciPy or NLopt, for example "
+            "'scipy_lbfgsb'."
         )
 
 

@@ -58,7 +58,7 @@ class OptimizeResult:
         algorithm_output: Further output of the library.
         elapsed: Seconds.
         log_path: The log file, or None.
-        log_run: Number of the run in that file.
+        log_run: Number of the run in that file, as the reader counts: from 0.
     """
 
     params: Any

@@ -10,19 +10,27 @@ import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Self,
+    TypeVar,
+    dataclass_transform,
+)
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import dataclass_transform
 
-from optimagic_lite.evaluator import StopRun
 from optimagic_lite.exceptions import (
     InvalidAlgoInfoError,
     InvalidAlgoOptionError,
     UserFunctionRuntimeError,
     did_you_mean,
 )
+from optimagic_lite.stopping import StopRun
 
 if TYPE_CHECKING:
     from optimagic_lite.evaluator import Evaluator

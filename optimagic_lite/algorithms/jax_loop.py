@@ -19,9 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimagic_lite.algorithms.base import Outcome
-from optimagic_lite.evaluator import Stop
-from optimagic_lite.exceptions import NotAvailableError
 from optimagic_lite.objective.exact import packed
+from optimagic_lite.stopping import Stop
 
 if TYPE_CHECKING:
     from optimagic_lite.evaluator import Evaluator
@@ -135,17 +134,13 @@ def run(evaluator: Evaluator, stepper: Stepper, x0: Array, tolerances: Tolerance
         tolerances: When to stop.
     """
     program = evaluator.objective.program
-    if program is None:
-        raise NotAvailableError(
-            f"This algorithm runs inside JAX and needs a fun that JAX can trace: "
-            f"{evaluator.objective.not_traced}."
-        )
+    assert program is not None, "problem.check_objective refuses criteria that are not traced"
     n_steps = int(np.clip(_BUFFER // len(x0), 1, _MAX_STEPS))
     f0, g0 = evaluator.fun_and_jac(x0)
-    constant, slope = evaluator.penalty_numbers()
     maxiter = evaluator.limits.maxiter
-    settings = _Settings(tolerances, maxiter, x0, constant, slope)
-    replace_failures = evaluator.errors.handling == "continue"
+    penalty = evaluator.penalty
+    settings = _Settings(tolerances, maxiter, penalty.x0, penalty.constant, penalty.slope)
+    replace_failures = not evaluator.errors.raises
 
     begin = program.compile(
         ("begin", stepper.key), lambda _: _make_begin(stepper), x0, f0, g0, order=0
@@ -176,7 +171,7 @@ def run(evaluator: Evaluator, stepper: Stepper, x0: Array, tolerances: Tolerance
 
 def _outcome(carry: Any, status: Status, maxiter: int, n_iterations: int) -> Outcome:
     if status is Status.MAXITER:
-        message, code = Stop.MAXITER.value.format(limit=maxiter), Stop.MAXITER.status
+        message, code = Stop.MAXITER.text(maxiter), Stop.MAXITER.status
     else:
         message, code = _MESSAGES[status], int(status)
     return Outcome(

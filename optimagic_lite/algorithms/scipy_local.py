@@ -29,7 +29,7 @@ from optimagic_lite.algorithms.base import (
     PositiveInt,
     algorithm,
 )
-from optimagic_lite.evaluator import Stop
+from optimagic_lite.stopping import Stop
 
 if TYPE_CHECKING:
     from optimagic_lite.evaluator import Evaluator
@@ -106,7 +106,7 @@ class ScipyMinimizer(Algorithm):
         n_iterations = result.get("nit")
         success, message, status = bool(result.success), str(result.message), int(result.status)
         if not success and self.has_maxiter and (n_iterations or 0) >= self.stopping_maxiter:
-            message = Stop.MAXITER.value.format(limit=self.stopping_maxiter)
+            message = Stop.MAXITER.text(self.stopping_maxiter)
             status = Stop.MAXITER.status
         hess_inv = result.get("hess_inv")
         if hess_inv is not None and hasattr(hess_inv, "todense"):

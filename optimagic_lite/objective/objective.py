@@ -129,50 +129,38 @@ def make_objective(
         InvalidFunctionError: If ``fun`` does not return one real number.
     """
     sign = -1.0 if maximize else 1.0
-    as_written = _AsWritten(functions, space, sign)
-    engine: ExactFunctions | EagerFunctions | None = None
-    program, reason = None, _NOT_JAX
+    user = _AsWritten(functions, space, sign)
+    jax_engine = _Engine(None, None, _NOT_JAX)
     if isinstance(start_raw, jax.Array) or derivatives == "exact":
-        try:
-            program = trace(functions.fun, functions.fun_kwargs, space, sign, check_purity=check)
-            engine = ExactFunctions(program, space.x0)
-            _check_agreement(engine.value(space.x0), sign * scalar_value(start_raw), start_raw)
-            reason = ""
-        except ImpureError as error:
-            engine, program, reason = None, None, _warn_impure(error)
-        except NotTraceableError as error:
-            reason = str(error)
-            if space.tree.is_traceable:
-                engine, reason = _eager(functions, space, sign, reason)
-    user_joint = functions.fun_and_jac is not None
-    user = user_joint or functions.jac is not None
-    if derivatives == "exact" and needs_jac and not user and engine is None:
+        jax_engine = _jax_engine(functions, space, sign, start_raw, check=check)
+    has_user_jac = functions.jac is not None or functions.fun_and_jac is not None
+    if derivatives == "exact" and needs_jac and not has_user_jac and not jax_engine.functions:
         raise NotAvailableError(
-            f'derivatives="exact" cannot be had, because JAX cannot differentiate fun: {reason}. '
+            f'derivatives="exact" cannot be had, because JAX cannot differentiate fun: '
+            f"{jax_engine.reason}. "
             'Write fun with jax.numpy, pass jac, or use derivatives="numerical".'
         )
-    use_engine = engine is not None and derivatives != "numerical"
-    source = engine if engine is not None else as_written
-    user_hess = as_written.hessian if functions.hess is not None else None
-    user_hessp = as_written.hessian_product if functions.hessp is not None else None
-    numerical = derivatives == "numerical"
+    exact = jax_engine.functions
+    values = exact or user
+    if derivatives == "numerical":
+        exact, has_user_jac = None, False
     joint: Callable[[Array], tuple[float, Array]] | None = None
-    if not numerical and user_joint:
-        joint = as_written.value_and_gradient
-    elif use_engine and engine is not None and not user:
-        joint = engine.value_and_gradient
+    if has_user_jac:
+        joint = user.value_and_gradient if functions.fun_and_jac is not None else None
+    elif exact is not None:
+        joint = exact.value_and_gradient
+    second_order = _second_order(functions, user, exact)
     return Objective(
-        value=source.value,
-        values=source.values,
+        value=values.value,
+        values=values.values,
         value_and_gradient=joint,
-        gradient=as_written.gradient if functions.jac is not None and not numerical else None,
-        hessian=user_hess or (engine.hessian if use_engine and engine is not None else None),
-        hessian_product=user_hessp
-        or (engine.hessian_product if use_engine and engine is not None else None),
-        program=program,
-        not_traced=reason if program is None else "",
+        gradient=user.gradient if has_user_jac and functions.jac is not None else None,
+        hessian=second_order[0],
+        hessian_product=second_order[1],
+        program=jax_engine.program,
+        not_traced=jax_engine.reason if jax_engine.program is None else "",
         sign=sign,
-        derivatives=_describe(needs_jac, numerical, user, engine, program, reason),
+        derivatives=_describe(needs_jac, derivatives, has_user_jac, jax_engine),
         numdiff=numdiff,
     )
 
@@ -180,37 +168,68 @@ def make_objective(
 _NOT_JAX = "fun did not return a JAX array"
 
 
+@dataclass(frozen=True)
+class _Engine:
+    """What JAX can do with a criterion: functions and program where it can, a reason where not."""
+
+    functions: ExactFunctions | EagerFunctions | None
+    program: Program | None
+    reason: str
+
+
+def _jax_engine(
+    functions: UserFunctions, space: Space, sign: float, start_raw: Any, *, check: bool
+) -> _Engine:
+    """Trace and compile a criterion, or differentiate it without compiling, or say why not."""
+    fun, kwargs = functions.fun, functions.fun_kwargs
+    try:
+        try:
+            program = trace(fun, kwargs, space, sign, check_purity=check)
+            engine = ExactFunctions(program, space.x0)
+            _check_agreement(engine.value(space.x0), sign * scalar_value(start_raw), start_raw)
+            return _Engine(engine, program, "")
+        except ImpureError:
+            raise
+        except NotTraceableError as error:
+            if not space.tree.is_traceable:
+                return _Engine(None, None, str(error))
+            return _Engine(EagerFunctions(fun, kwargs, space, sign), None, str(error))
+    except ImpureError as error:
+        warnings.warn(f"JAX is not used: {error}.", stacklevel=5)
+        return _Engine(None, None, str(error))
+    except NotTraceableError as error:
+        return _Engine(None, None, str(error))
+
+
+def _second_order(
+    functions: UserFunctions, user: _AsWritten, exact: ExactFunctions | EagerFunctions | None
+) -> tuple[Callable[[Array], Array] | None, Callable[[Array, Array], Array] | None]:
+    """Return Hessian and product: the user's, or else exact ones."""
+    has_user_second = functions.hess is not None or functions.hessp is not None
+    hessian = exact.hessian if exact is not None and not has_user_second else None
+    product = exact.hessian_product if exact is not None and not has_user_second else None
+    return (
+        user.hessian if functions.hess is not None else hessian,
+        user.hessian_product if functions.hessp is not None else product,
+    )
+
+
 def _describe(
-    needs_jac: bool, numerical: bool, user: bool, engine: Any, program: Any, reason: str
+    needs_jac: bool, asked: DerivativesArgument, has_user_jac: bool, engine: _Engine
 ) -> Derivatives:
     if not needs_jac:
         return Derivatives("none", "the algorithm uses no derivatives")
-    if numerical:
+    if asked == "numerical":
         return Derivatives("numerical", 'derivatives="numerical" was asked for')
-    if user:
+    if has_user_jac:
         return Derivatives("user", "jac or fun_and_jac was given")
-    if program is not None:
+    if engine.program is not None:
         return Derivatives("exact", "JAX differentiates and compiles fun")
-    if engine is not None:
-        return Derivatives("exact", f"JAX differentiates fun, but cannot compile it ({reason})")
-    hint = "; a fun written with jax.numpy would get exact ones" if reason == _NOT_JAX else ""
-    return Derivatives("numerical", reason + hint)
-
-
-def _eager(
-    functions: UserFunctions, space: Space, sign: float, reason: str
-) -> tuple[EagerFunctions | None, str]:
-    try:
-        return EagerFunctions(functions.fun, functions.fun_kwargs, space, sign), reason
-    except ImpureError as error:
-        return None, _warn_impure(error)
-    except NotTraceableError as error:
-        return None, str(error)
-
-
-def _warn_impure(error: ImpureError) -> str:
-    warnings.warn(f"JAX is not used: {error}.", stacklevel=5)
-    return str(error)
+    if engine.functions is not None:
+        reason = f"JAX differentiates fun, but cannot compile it ({engine.reason})"
+        return Derivatives("exact", reason)
+    hint = "; a fun written with jax.numpy would get exact ones"
+    return Derivatives("numerical", engine.reason + (hint if engine.reason == _NOT_JAX else ""))
 
 
 def _check_agreement(traced: float, plain: float, start_raw: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -84,7 +85,7 @@ def criterion_data(
 
 
 def criterion_plot(
-    results: Plottable | list[Plottable] | dict[str, Plottable],
+    results: Plottable | Sequence[Plottable] | Mapping[str, Plottable],
     names: list[str] | str | None = None,
     max_evaluations: int | None = None,
     backend: str = "plotly",

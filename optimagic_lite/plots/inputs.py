@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -71,7 +71,8 @@ def check_max_evaluations(max_evaluations: int | None) -> None:
 
 
 def named_histories(
-    results: Plottable | list[Plottable] | dict[str, Plottable], names: list[str] | str | None
+    results: Plottable | Sequence[Plottable] | Mapping[str, Plottable],
+    names: list[str] | str | None,
 ) -> list[tuple[str, History]]:
     """Give every result its name and its history.
 
@@ -168,5 +169,5 @@ def _find_history(result: Any, what: str) -> History:
             "log. Run it again with collect_history=True, the default, or with "
             "logging='run.db'."
         )
-    logged: History = result.logger.read_history()
+    logged: History = result.logger.read_history(run=result.log_run)
     return logged

@@ -93,7 +93,7 @@ def classify(value: Any, name: str) -> LeafKind:
         if isinstance(value, jax.Array):
             return "jax"
         return "numpy" if isinstance(value, np.ndarray) else "numpy_scalar"
-    _refuse(where, f"of type {type(value).__name__}")
+    return _refuse(where, f"of type {type(value).__name__}")
 
 
 def _check_dtype(dtype: Any, where: str) -> None:
