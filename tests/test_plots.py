@@ -19,6 +19,8 @@ from optimagic_lite.exceptions import (
     NotAvailableError,
 )
 from optimagic_lite.history import History
+from optimagic_lite.optimize import minimize
+from optimagic_lite.options import SQLiteLogOptions
 from optimagic_lite.plots.criterion import criterion_data, criterion_plot
 from optimagic_lite.plots.lines import MAX_POINTS_FIGURE, MAX_POINTS_LINE, thin
 from optimagic_lite.plots.params import params_data, params_plot
@@ -220,11 +222,16 @@ def test_result_of_a_run_is_drawn_from_its_history():
     assert params_plot(result).data[0].y.tolist() == [0.0, 1.0]
 
 
-def test_result_without_history_is_drawn_from_its_log():
-    reader = SimpleNamespace(read_history=lambda: make_history([2.0, 1.0]))
-    result = SimpleNamespace(history=None, logger=reader)
-    assert criterion_plot(result).data[0].y.tolist() == [2.0, 1.0]
-    assert params_plot(result).data[0].y.tolist() == [0.0, 1.0]
+def test_result_without_history_is_drawn_from_its_own_run_in_the_log(tmp_path):
+    log = SQLiteLogOptions(tmp_path / "run.db", if_database_exists="extend")
+    start = np.array([3.0])
+    mine = minimize(
+        lambda x: ((x - 1) ** 2).sum(), start, "scipy_lbfgsb", logging=log, collect_history=False
+    )
+    minimize(lambda x: ((x + 9) ** 2).sum(), start, "scipy_lbfgsb", logging=log)
+    assert criterion_plot(mine).data[0].y[0] == 4.0
+    assert criterion_plot(mine).data[0].y.min() == mine.fun
+    assert params_plot(mine).data[0].y[0] == 3.0
 
 
 @pytest.mark.parametrize("plot", [criterion_plot, params_plot])

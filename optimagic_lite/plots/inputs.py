@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from optimagic_lite.exceptions import (
     InvalidPlottingBackendError,
@@ -93,7 +93,7 @@ def named_histories(
     elif isinstance(results, (list, tuple)):
         pairs = [(str(i), item) for i, item in enumerate(results)]
     else:
-        pairs = [("criterion", results)]
+        pairs = [("criterion", cast("Plottable", results))]
     if not pairs:
         raise ValueError("results is empty: give at least one result, log path or history.")
     labels = replace_names([label for label, _ in pairs], names, "results")
