@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from optimagic_lite import algorithms as _algorithms  # registers all
 from optimagic_lite.algorithms.base import REGISTRY, AlgoInfo, Algorithm, option_types
-from optimagic_lite.exceptions import InvalidAlgoOptionError, NotInstalledError, did_you_mean
+from optimagic_lite.exceptions import (
+    InvalidAlgoOptionError,
+    NotInstalledError,
+    did_you_mean,
+    warn_user,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -188,13 +192,15 @@ def resolve_algorithm(algorithm: Any, algo_options: Mapping[str, Any] | None) ->
     """
     if isinstance(algorithm, str):
         if algorithm not in REGISTRY:
-            name = SCIPY_METHODS.get(algorithm)
+            # a method alone, without its library, is near to none of the whole names
+            methods = {name.split("_", 1)[1]: name for name in reversed(REGISTRY)}
+            name = SCIPY_METHODS.get(algorithm) or methods.get(algorithm.lower())
             hint = f" Did you mean {name!r}?" if name else did_you_mean(algorithm, REGISTRY)
             raise InvalidAlgoOptionError(
                 f"There is no algorithm {algorithm!r}.{hint} om.algos.table() lists all."
             )
         algorithm = REGISTRY[algorithm]
-    if isinstance(algorithm, type) and issubclass(algorithm, Algorithm):
+    if isinstance(algorithm, type) and algorithm in REGISTRY.values():
         algorithm = algorithm()
     if not isinstance(algorithm, Algorithm):
         raise InvalidAlgoOptionError(
@@ -215,6 +221,8 @@ def _with_options(algorithm: Algorithm, options: Mapping[str, Any]) -> Algorithm
     for key, value in options.items():
         name = str(key).replace(".", "_")
         name = _OLD_NAMES.get(name, name)
+        if name in applied or name in skipped:
+            raise InvalidAlgoOptionError(f"{name} is given twice, once as {key!r}.")
         if name in own:
             applied[name] = value
         elif name in known or name in _OLD_NAMES.values():
@@ -225,9 +233,8 @@ def _with_options(algorithm: Algorithm, options: Mapping[str, Any]) -> Algorithm
                 f"Options of {algorithm.name} are {', '.join(own)}."
             )
     if skipped:
-        warnings.warn(
+        warn_user(
             f"{algorithm.name} has no option {', '.join(skipped)}: skipped. "
-            f"Its options are {', '.join(own)}.",
-            stacklevel=5,
+            f"Its options are {', '.join(own)}."
         )
     return algorithm.with_option(**applied)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from optimagic_lite.exceptions import (
     InvalidAlgoInfoError,
     InvalidFunctionError,
     UserFunctionRuntimeError,
+    warn_user,
 )
 from optimagic_lite.failures import (
     ErrorPolicy,
@@ -88,6 +88,8 @@ class Evaluator:
         best_x: Best point so far.
         best_f: Its value.
         best_gradient: Its gradient, where known.
+        last_failure: Number of evaluations before the last failure.
+        callback_error: What the callback raised, if it did.
         penalty: What stands for failed evaluations, known after the start.
     """
 
@@ -113,6 +115,8 @@ class Evaluator:
         self.n_numdiff = self.n_failed = 0
         self.best_x, self.best_f = space.x0, math.inf
         self.best_gradient: Array | None = None
+        self.last_failure = 0
+        self.callback_error: Exception | None = None
         self._history = history
         self._log = log
         self._callback = callback
@@ -138,9 +142,10 @@ class Evaluator:
         if not self._is_last(x):
             self._evaluate(x)
         if self._last_gradient is None:
-            self._last_gradient = self._separate_gradient(x)
+            gradient = self._separate_gradient(x)
             if self._last_x is self.best_x:
-                self.best_gradient = self._last_gradient
+                self.best_gradient = gradient
+            self._last_gradient = self.penalty(x)[1] if gradient is None else gradient
         return self._last_gradient
 
     def fun_and_jac(self, x: Array) -> tuple[float, Array]:
@@ -152,9 +157,12 @@ class Evaluator:
         """Return the Hessian at x, shape (n_x, n_x)."""
         self._check_allowed("hess")
         self.n_hess += 1
-        exact = self.objective.hessian
+        exact, product = self.objective.hessian, self.objective.hessian_product
+        if exact is None and product is not None:
+            exact = lambda x: np.stack([product(x, v) for v in np.eye(len(x))])  # noqa: E731
         if exact is not None:
-            return self._guarded(lambda: exact(x), x, "hess", lambda: np.eye(len(x)))
+            found = self._guarded(lambda: exact(x), x, "hess")
+            return np.eye(len(x)) if found is None else found
         # differences of numerical gradients need longer steps than differences of exact ones
         eps = self._eps if self.objective.has_gradient else self._eps**0.75
         return numerical.hessian(x, self._gradient_anywhere, self.objective.numdiff, eps)
@@ -166,7 +174,8 @@ class Evaluator:
             return np.asarray(self.hess(x) @ v)
         self._check_allowed("hess")
         self.n_hess += 1
-        return self._guarded(lambda: product(x, v), x, "hessp", v.copy)
+        found = self._guarded(lambda: product(x, v), x, "hessp")
+        return v.copy() if found is None else found
 
     def batch_fun(self, xs: Array, kind: Kind = "path") -> Array:
         """Return the values at points of shape (k, n_x), evaluated and recorded as one batch."""
@@ -230,6 +239,11 @@ class Evaluator:
         """Record that ``fun`` raised at the start and return the error that says so."""
         message = exception_message(error)
         return self._fail(self.space.x0, message, error, (0.0, seconds), "fun", "start")
+
+    @property
+    def uses_gradient(self) -> bool:
+        """Whether the algorithm declared to use gradients."""
+        return "jac" in self._allowed
 
     @property
     def best_fun(self) -> float | None:
@@ -334,13 +348,13 @@ class Evaluator:
         """Count failures and return the error for the first, after one warning a run."""
         is_first = self.n_failed == 0
         self.n_failed += n_failed
+        self.last_failure = self.n_fun
         at_start = kind == "start"
         error = runtime_error(self.space.to_params(x), message, cause, at_start=at_start)
         if is_first and not self.errors.raises and not at_start:
-            warnings.warn(
+            warn_user(
                 f"A user function failed: {message}. The run goes on with a penalty; "
-                "result.n_failed_evals counts failures.",
-                stacklevel=2,
+                "result.n_failed_evals counts failures."
             )
         return error
 
@@ -366,32 +380,36 @@ class Evaluator:
             stop = self._callback(state)
         except StopIteration:
             stop = True
-        if stop is True:
+        except Exception as error:
+            self.callback_error = error
+            raise
+        if isinstance(stop, (bool, np.bool_)) and stop:
             raise StopRun(Stop.CALLBACK)
 
     # ---- derivatives apart from the value ------------------------------------------------
 
-    def _separate_gradient(self, x: Array) -> Array:
+    def _separate_gradient(self, x: Array) -> Array | None:
+        """Return the gradient, or None if it failed."""
         self._check_allowed("jac")
         self.n_jac += 1
         user = self.objective.gradient
         if user is not None:
-            return self._guarded(lambda: user(x), x, "jac", lambda: self.penalty(x)[1])
+            return self._guarded(lambda: user(x), x, "jac")
         return self._differences(x, self._last_f)
 
     def _gradient_anywhere(self, x: Array) -> Array:
         """Return a gradient for a difference quotient of gradients, without a row of the path."""
         joint, separate = self.objective.value_and_gradient, self.objective.gradient
         if joint is not None:
-            return self._guarded(lambda: joint(x)[1], x, "jac", lambda: self.penalty(x)[1])
-        if separate is not None:
-            return self._guarded(lambda: separate(x), x, "jac", lambda: self.penalty(x)[1])
-        return self._differences(x, math.nan)
+            gradient = self._guarded(lambda: joint(x)[1], x, "jac")
+        elif separate is not None:
+            gradient = self._guarded(lambda: separate(x), x, "jac")
+        else:
+            gradient = self._differences(x, math.nan)
+        return self.penalty(x)[1] if gradient is None else gradient
 
-    def _guarded(
-        self, call: Callable[[], Array], x: Array, task: Task, instead: Callable[[], Array]
-    ) -> Array:
-        """Call a derivative, log the call, and handle its failure."""
+    def _guarded(self, call: Callable[[], Array], x: Array, task: Task) -> Array | None:
+        """Call a derivative, log the call, and return its value, or None if it failed."""
         start = self.elapsed()
         error: Exception | None = None
         try:
@@ -407,12 +425,12 @@ class Evaluator:
                 self._log.write(x, None, *times, task, "derivative", self._batch)
             return out
         failure = self._fail(x, message, error, times, task, "derivative")
-        if self.errors.raises:
+        if self.errors.raises or self._is_start(x):
             raise failure
-        return instead()
+        return None
 
-    def _differences(self, x: Array, center: float) -> Array:
-        """Return the gradient by difference quotients, evaluated in batches.
+    def _differences(self, x: Array, center: float) -> Array | None:
+        """Return the gradient by difference quotients, evaluated in batches; None if one failed.
 
         Args:
             x: Where.
@@ -421,17 +439,24 @@ class Evaluator:
         options, lower, upper = self.objective.numdiff, self.space.lower, self.space.upper
         while True:
             stencil = numerical.make_stencil(x, lower, upper, options, self._eps)
-            if math.isnan(center) and stencil.center_weight.any():
-                center = self._evaluate_batch(x[None], "derivative")[0]
+            if math.isnan(center):
+                needs_center = bool(stencil.center_weight.any())
+                center = self._evaluate_batch(x[None], "derivative")[0] if needs_center else 0.0
             blocks = [self._evaluate_batch(b, "derivative") for b in stencil.blocks()]
             values = np.concatenate([np.empty(0), *blocks])
             if not (np.isfinite(values).all() and math.isfinite(center)):
-                return self.penalty(x)[1]
+                if self._is_start(x):
+                    message = "fun failed at a point of the difference quotients at the start"
+                    raise runtime_error(self.space.to_params(x), message, None, at_start=True)
+                return None
             # single precision inside fun: steps for double precision would drown in rounding
             is_single = len(values) > 0 and numerical.looks_single(values)
             if not is_single or options.step_size is not None or self._eps > numerical.EPS_DOUBLE:
                 return stencil.gradient(values, center)
             self._eps = numerical.EPS_SINGLE
+
+    def _is_start(self, x: Array) -> bool:
+        return bool((x == self.space.x0).all())
 
     def _check_allowed(self, what: str) -> None:
         if what not in self._allowed:

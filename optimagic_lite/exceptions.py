@@ -26,7 +26,10 @@ OptimagicError
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 
@@ -142,3 +145,12 @@ def did_you_mean(name: object, candidates: Iterable[str], n: int = 3) -> str:
     if not close:
         return ""
     return f" Did you mean {' or '.join(repr(pool[c]) for c in close)}?"
+
+
+def warn_user(message: str) -> None:
+    """Warn, and point at the line of the user that led here, however deep the call is."""
+    package = str(Path(__file__).parent)
+    level = 1
+    while package in sys._getframe(level).f_code.co_filename and sys._getframe(level).f_back:
+        level += 1
+    warnings.warn(message, UserWarning, stacklevel=level + 1)

@@ -210,8 +210,8 @@ def _solve(
     try:
         if start.error is not None:
             raise evaluator.start_failure(start.error, start.seconds) from start.error
-        evaluator.start(evaluator.objective.sign * start.value, start.seconds)
-        outcome = run(problem.algorithm, evaluator)
+        plain_value = evaluator.objective.sign * start.value
+        outcome = run(problem.algorithm, evaluator, plain_value, start.seconds)
         status = "complete"
         return result(outcome)
     except KeyboardInterrupt as interrupt:
@@ -220,7 +220,7 @@ def _solve(
         raise
     except UserFunctionRuntimeError as error:
         outcome = Outcome(False, str(error))
-        if evaluator.n_fun > evaluator.n_failed:
+        if evaluator.best_fun is not None:
             error.partial_result = result(outcome)
         raise
     except BaseException as error:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from optimagic_lite.history import Direction, History
 from optimagic_lite.objective.objective import Derivatives
+from optimagic_lite.space.trees import ParamTree
 
 if TYPE_CHECKING:
     from optimagic_lite.algorithms.base import Algorithm, Outcome
@@ -88,6 +89,19 @@ class OptimizeResult:
     elapsed: float = 0.0
     log_path: Path | None = None
     log_run: int | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # pickle brings JAX arrays of double precision back in single precision
+        tree = ParamTree(self.params)
+        trees = {"params": self.params, "jac": self.jac}
+        flat = {name: None if t is None else tree.to_flat(t) for name, t in trees.items()}
+        return self.__dict__ | {"_tree": tree} | flat
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        tree = state.pop("_tree")
+        flat = {name: state[name] for name in ("params", "jac")}
+        trees = {name: None if f is None else tree.to_params(f) for name, f in flat.items()}
+        self.__dict__.update(state | trees)
 
     def __getitem__(self, key: str) -> Any:
         if not isinstance(key, str) or key.startswith("_") or not hasattr(self, key):

@@ -279,11 +279,10 @@ def convert(value: Any, hint: Any, what: str) -> Any:
 def _to_number(kind: type, value: Any, what: str) -> Any:
     is_number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
     number = float(value) if is_number else math.nan
-    if math.isnan(number) or (kind is int and number != math.floor(number)):
+    # infinity is no whole number either
+    if math.isnan(number) or (kind is int and not number.is_integer()):
         noun = "a whole number" if kind is int else "a number"
         raise InvalidAlgoOptionError(f"{what} must be {noun}, not {value!r}.")
-    if kind is int and math.isinf(number):
-        raise InvalidAlgoOptionError(f"{what} must be finite, not {value!r}.")
     return kind(value)
 
 
@@ -333,19 +332,28 @@ def algorithm(name: str, **traits: Any) -> Callable[[_Class], _Class]:
     return register
 
 
-def run(chosen: Algorithm, evaluator: Evaluator) -> Outcome:
-    """Run an algorithm and translate every way in which it can end.
+def run(chosen: Algorithm, evaluator: Evaluator, plain_value: float, seconds: float) -> Outcome:
+    """Run an algorithm from the start and translate every way in which it can end.
+
+    Args:
+        chosen: The algorithm.
+        evaluator: Through which it evaluates.
+        plain_value: What ``fun`` returned at the start, to be minimized.
+        seconds: How long that took.
 
     Raises:
         UserFunctionRuntimeError: If a user function failed and errors are to be raised.
     """
     try:
+        evaluator.start(plain_value, seconds)
         outcome = chosen.solve(evaluator, evaluator.space.x0.copy())
     except StopRun as stop:
         return Outcome(False, str(stop), stop.stop.status)
     except (UserFunctionRuntimeError, InvalidAlgoInfoError):
         raise
     except Exception as error:
+        if evaluator.callback_error is not None:
+            raise evaluator.callback_error from None
         if error.__class__.__module__.startswith("optimagic_lite"):
             raise
         return Outcome(
@@ -353,14 +361,34 @@ def run(chosen: Algorithm, evaluator: Evaluator) -> Outcome:
             f"{chosen.name} raised {type(error).__name__}: {error}. The best point that it "
             "evaluated is returned; try another algorithm or other start params.",
         )
-    if outcome.success and evaluator.n_failed and outcome.fun is not None:
-        gap = outcome.fun - evaluator.best_f
-        if gap > 1e-6 * max(1.0, abs(evaluator.best_f)):
-            return dataclasses.replace(
-                outcome,
-                success=False,
-                message=f"The algorithm settled at a point where the criterion fails "
-                f"({evaluator.n_failed} evaluations failed); the best other point is returned. "
-                "Use bounds to keep it away from there.",
-            )
-    return outcome
+    doubt = _doubt(outcome, evaluator) if outcome.success and evaluator.n_failed else ""
+    if not doubt:
+        return outcome
+    message = (
+        f"{evaluator.n_failed} evaluations failed, and {doubt}, so it may be no minimum. "
+        "Use bounds to keep the algorithm away from where the criterion fails, or start "
+        "elsewhere. "
+        f"{chosen.name} said: {outcome.message}"
+    )
+    return dataclasses.replace(outcome, success=False, message=message)
+
+
+def _doubt(outcome: Outcome, evaluator: Evaluator) -> str:
+    """Return why penalties may have made a point look like a minimum; "" if nothing says so."""
+    best_x, best_f, space = evaluator.best_x, evaluator.best_f, evaluator.space
+    if evaluator.n_fun - evaluator.n_failed <= 1:
+        return "only the start could be evaluated"
+    if outcome.fun is not None and outcome.fun - best_f > 1e-6 * max(1.0, abs(best_f)):
+        return "the algorithm settled at one of those points; the best other one is returned"
+    if not evaluator.uses_gradient:
+        is_recent = evaluator.n_fun - evaluator.last_failure < 2 * space.n_x + 10
+        return "some of them just before the end" if is_recent else ""
+    gradient = evaluator.best_gradient
+    if gradient is None and outcome.fun == best_f:
+        gradient = outcome.gradient
+    if gradient is None:
+        return "the gradient at the best point is not known"
+    # a step against the gradient that stays inside the bounds
+    step = np.clip(best_x - gradient, space.lower, space.upper) - best_x
+    is_flat = np.abs(step).max() <= 1e-3 * max(1.0, abs(best_f))
+    return "" if is_flat else "the gradient at the best point is not small"

@@ -72,9 +72,12 @@ class NloptMinimizer(Algorithm):
         opt.set_xtol_abs(self.convergence_xtol_abs)
         opt.set_ftol_rel(self.convergence_ftol_rel)
         opt.set_ftol_abs(self.convergence_ftol_abs)
-        if space.has_bounds:
+        has_bounds = space.has_bounds
+        if has_bounds:
             opt.set_lower_bounds(space.lower)
             opt.set_upper_bounds(space.upper)
+        # praxis draws random directions; two runs are to be the same
+        nlopt.srand(0)
         caught: list[BaseException] = []
 
         def objective(x: Array, gradient: Array) -> float:
@@ -82,6 +85,9 @@ class NloptMinimizer(Algorithm):
             if caught:
                 raise nlopt.ForcedStop
             try:
+                if has_bounds:
+                    # bobyqa and cobyla scale x and leave bounds by a rounding error
+                    x = np.minimum(np.maximum(x, space.lower), space.upper)
                 if gradient.size:
                     value, gradient[:] = evaluator.fun_and_jac(x)
                     return value

@@ -76,15 +76,23 @@ class ScipyMinimizer(Algorithm):
             warnings.filterwarnings("ignore", message="delta_grad == 0.0", category=UserWarning)
             result = optimize.minimize(
                 evaluator.fun,
-                x0,
+                self.first_point(x0, space.lower, space.upper),
                 method=self.method,
                 jac=evaluator.jac if info.needs_jac else None,
-                bounds=optimize.Bounds(space.lower, space.upper) if space.has_bounds else None,
+                # trust-constr would leave them on its way; the others keep them anyway
+                bounds=optimize.Bounds(space.lower, space.upper, keep_feasible=True)
+                if space.has_bounds
+                else None,
                 options={**options, **self.fixed_options, **self.radius(x0)},
                 callback=(lambda *_: evaluator.iteration()) if counts_by_callback else None,
                 **self.second_order(evaluator),
             )
         return self.translate(result)
+
+    def first_point(self, x0: Array, lower: Array, upper: Array) -> Array:
+        """Return the point at which SciPy begins."""
+        del lower, upper
+        return x0
 
     def radius(self, x0: Array) -> dict[str, float]:
         """Return the first radius of a trust region under SciPy's name."""
@@ -204,6 +212,8 @@ class ScipyNelderMead(ScipyMinimizer):
 class ScipyPowell(ScipyMinimizer):
     """Powell's conjugate directions (Powell 1964, doi:10.1093/comjnl/7.2.155).
 
+    With bounds it can stop where two of them meet although that is no minimum.
+
     Args:
         convergence_xtol_rel: Relative tolerance of the line searches.
         convergence_ftol_rel: Stop when an iteration improves the value by less, relatively.
@@ -275,8 +285,8 @@ class ScipyConjugateGradient(ScipyMinimizer):
 class ScipyNewtonCG(ScipyMinimizer):
     """Line-search Newton with conjugate gradients (Nocedal and Wright 2006, algorithm 7.1).
 
-    Uses exact products of the Hessian with vectors where there are any, and difference
-    quotients of gradients, at points of the path, where not.
+    Uses exact second derivatives where there are any, else difference quotients of gradients:
+    of exact ones at points of the path, of numerical ones with longer steps.
 
     Args:
         convergence_xtol_rel: Stop when the mean absolute step is below.
@@ -290,9 +300,14 @@ class ScipyNewtonCG(ScipyMinimizer):
     display: bool = False
 
     def second_order(self, evaluator: Evaluator) -> dict[str, Any]:
-        """Return ``hessp`` where it is exact."""
-        is_exact = evaluator.objective.hessian_product is not None
-        return {"hessp": evaluator.hessp} if is_exact else {}
+        """Return ``hessp`` or ``hess``, or nothing where SciPy's differences of gradients do."""
+        objective = evaluator.objective
+        if objective.hessian_product is not None:
+            return {"hessp": evaluator.hessp}
+        # SciPy's short steps would drown in the errors of numerical gradients
+        if objective.hessian is not None or not objective.has_gradient:
+            return {"hess": evaluator.hess}
+        return {}
 
 
 @algorithm("scipy_cobyla", supports_linear_constraints=True, supports_nonlinear_constraints=True,
@@ -428,15 +443,21 @@ class ScipyTrustConstr(ScipyMinimizer):
     trustregion_initial_radius: PositiveFloat | None = None
     display: bool = False
 
+    def first_point(self, x0: Array, lower: Array, upper: Array) -> Array:
+        """Return a point inside the bounds: the barrier is infinite on them."""
+        margin = np.minimum(1e-2 * np.maximum(1.0, np.abs(x0)), (upper - lower) / 10)
+        return np.minimum(np.maximum(x0, lower + margin), upper - margin)
+
     def second_order(self, evaluator: Evaluator) -> dict[str, Any]:
         """Return ``hess``: dense where that is cheap, else as products with vectors."""
         from scipy.optimize import BFGS
         from scipy.sparse.linalg import LinearOperator
 
         n = evaluator.space.n_x
-        if evaluator.objective.hessian is not None and n <= _DENSE_HESSIAN:
+        has_products = evaluator.objective.hessian_product is not None
+        if evaluator.objective.hessian is not None and (n <= _DENSE_HESSIAN or not has_products):
             return {"hess": evaluator.hess}
-        if evaluator.objective.hessian_product is None:
+        if not has_products:
             return {"hess": BFGS()}
 
         def operator(x: Array) -> Any:

@@ -47,9 +47,11 @@ class SQLiteLogReader:
         LogError: If the file is missing, empty, no log, or was written by a newer version.
 
     Example:
+        >>> import optimagic_lite as om
+        >>> result = om.minimize(lambda x: x**2, 3.0, "scipy_lbfgsb", logging="run.db")
         >>> reader = om.SQLiteLogReader("run.db")
-        >>> reader.read_history().fun[-1]
-        5.139093984365315e-15
+        >>> reader.read_history().fun == result.history.fun
+        True
     """
 
     def __init__(self, path: str | Path) -> None:

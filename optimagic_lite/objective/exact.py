@@ -71,6 +71,17 @@ class ExactFunctions:
             self._functions[name] = self._program.compile(name, make, *arguments, order=order)
         return self._functions[name]
 
+    def check_gradient(self) -> None:
+        """Find out, without compiling, whether there is a gradient: a while loop has none.
+
+        Raises:
+            NotTraceableError: If there is none.
+        """
+        try:
+            jax.eval_shape(self._compiled(packed, 1), self._x, *self._program.data)
+        except Exception as error:
+            raise NotTraceableError(_in_a_line(error)) from error
+
     def value(self, x: Array) -> float:
         """Return the value."""
         return float(self._compiled(value_only, 0)(x, *self._program.data))
@@ -131,8 +142,7 @@ class EagerFunctions:
         except NotTraceableError:
             raise
         except Exception as error:
-            first_line = (str(error).strip().splitlines() or [""])[0]
-            raise NotTraceableError(f"{type(error).__name__}: {first_line}") from error
+            raise NotTraceableError(_in_a_line(error)) from error
 
     def value(self, x: Array) -> float:
         """Return the value."""
@@ -174,3 +184,8 @@ class EagerFunctions:
             "JAX's derivative disagrees with a difference quotient; does fun convert a "
             "parameter with float() or int()?"
         )
+
+
+def _in_a_line(error: Exception) -> str:
+    first_line = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first_line}"

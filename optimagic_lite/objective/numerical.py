@@ -22,6 +22,8 @@ Array = NDArray[np.float64]
 EPS_DOUBLE = float(np.finfo(np.float64).eps)
 EPS_SINGLE = float(np.finfo(np.float32).eps)
 
+_NO_ROOM = 1e-150
+
 # numbers in one block of points: 64 MB
 _BLOCK = 1 << 23
 
@@ -99,8 +101,9 @@ def make_stencil(
         sign = np.where(flip, -sign, sign)
         h = sign * np.minimum(h, np.where(flip, other, room))
         steps, weights, center_weight = h, np.ones(len(x)), np.full(len(x), -1.0)
-    free = h != 0
-    with np.errstate(divide="ignore", invalid="ignore"):
+    # no difference quotient fits into less room, and 1 / h would overflow
+    free = np.abs(h) > _NO_ROOM
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         weights = weights / h[index]
         center_weight = np.where(free, center_weight / h, 0.0)
     keep = free[index]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -11,7 +10,7 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from optimagic_lite.exceptions import InvalidFunctionError, NotAvailableError
+from optimagic_lite.exceptions import InvalidFunctionError, NotAvailableError, warn_user
 from optimagic_lite.objective.exact import EagerFunctions, ExactFunctions
 from optimagic_lite.objective.kinds import scalar_value
 from optimagic_lite.objective.tracing import ImpureError, NotTraceableError, Program, trace
@@ -133,6 +132,12 @@ def make_objective(
     jax_engine = _Engine(None, None, _NOT_JAX)
     if isinstance(start_raw, jax.Array) or derivatives == "exact":
         jax_engine = _jax_engine(functions, space, sign, start_raw, check=check)
+    values = jax_engine.functions or user
+    if needs_jac and derivatives != "numerical" and isinstance(values, ExactFunctions):
+        try:
+            values.check_gradient()
+        except NotTraceableError as error:
+            jax_engine = _Engine(None, None, str(error))
     has_user_jac = functions.jac is not None or functions.fun_and_jac is not None
     if derivatives == "exact" and needs_jac and not has_user_jac and not jax_engine.functions:
         raise NotAvailableError(
@@ -141,7 +146,6 @@ def make_objective(
             'Write fun with jax.numpy, pass jac, or use derivatives="numerical".'
         )
     exact = jax_engine.functions
-    values = exact or user
     if derivatives == "numerical":
         exact, has_user_jac = None, False
     joint: Callable[[Array], tuple[float, Array]] | None = None
@@ -195,7 +199,7 @@ def _jax_engine(
                 return _Engine(None, None, str(error))
             return _Engine(EagerFunctions(fun, kwargs, space, sign), None, str(error))
     except ImpureError as error:
-        warnings.warn(f"JAX is not used: {error}.", stacklevel=5)
+        warn_user(f"JAX is not used: {error}.")
         return _Engine(None, None, str(error))
     except NotTraceableError as error:
         return _Engine(None, None, str(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ class Program:
         if self.has_custom_rules and order == 1:
             key += (self._first_order,)
         elif self.has_custom_rules and order > 1:
-            key += (_signature(jax.make_jaxpr(function)(*arguments).jaxpr)[0],)
+            key += (_closed_signature(jax.make_jaxpr(function)(*arguments)),)
         if key in _compiled:
             _compiled.move_to_end(key)
             return _compiled[key]
@@ -82,7 +83,7 @@ class Program:
         """Signature of value and gradient, in which derivative rules have been applied."""
         function = jax.value_and_grad(partial(_evaluate, self.jaxpr, self.sign))
         n_x = self.jaxpr.invars[0].aval.shape
-        return _signature(jax.make_jaxpr(function)(np.zeros(n_x), *self.data).jaxpr)[0]
+        return _closed_signature(jax.make_jaxpr(function)(np.zeros(n_x), *self.data))
 
 
 def _evaluate(jaxpr: Any, sign: float, x: jax.Array, *data: jax.Array) -> jax.Array:
@@ -172,7 +173,9 @@ def _trace_once(
 
 
 def _is_array(leaf: Any) -> bool:
-    return isinstance(leaf, (np.ndarray, np.generic, jax.Array)) and leaf.dtype.kind in "fiub"
+    is_array = isinstance(leaf, (np.ndarray, np.generic, jax.Array))
+    # the dtype of a random key is no NumPy dtype and has no kind
+    return is_array and getattr(leaf.dtype, "kind", "") in ("f", "i", "u", "b")
 
 
 def _is_array_or_float(leaf: Any) -> bool:
@@ -234,6 +237,18 @@ def _signature(jaxpr: Any) -> tuple[Hashable, bool]:
     heads = tuple(variable(v) for v in [*jaxpr.constvars, *jaxpr.invars])
     body = tuple(equation(eqn) for eqn in jaxpr.eqns)
     return (heads, body, tuple(variable(v) for v in jaxpr.outvars)), has_custom_rules
+
+
+def _closed_signature(closed: Any) -> Hashable:
+    """Return a signature with the values of constants: arrays that derivative rules close over."""
+    return _signature(closed.jaxpr)[0], tuple(_digest(c) for c in closed.consts)
+
+
+def _digest(constant: Any) -> Hashable:
+    if jnp.issubdtype(constant.dtype, jax.dtypes.prng_key):
+        constant = jax.random.key_data(constant)
+    array = np.asarray(constant)
+    return array.dtype.str, array.shape, hashlib.sha256(array.tobytes()).digest()
 
 
 class _Identity:

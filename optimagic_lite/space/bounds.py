@@ -90,10 +90,13 @@ def _as_record(bounds: Any, n_params: int) -> Bounds:
             f"bounds has {len(pairs)} pairs, but params holds {n_params} numbers."
         )
     lower, upper = (list(side) for side in zip(*pairs, strict=True))
-    return Bounds(
-        np.array([-np.inf if v is None else v for v in lower], dtype=np.float64),
-        np.array([np.inf if v is None else v for v in upper], dtype=np.float64),
-    )
+    try:
+        return Bounds(
+            np.array([-np.inf if v is None else v for v in lower], dtype=np.float64),
+            np.array([np.inf if v is None else v for v in upper], dtype=np.float64),
+        )
+    except (TypeError, ValueError) as error:
+        raise InvalidBoundsError(f"bounds hold something that is no number: {error}.") from error
 
 
 def _scipy_side(side: Any, n_params: int) -> NDArray[np.float64]:

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from optimagic_lite.space.leaves import classify, is_frame, is_series
-from optimagic_lite.space.trees import one_level
+from optimagic_lite.space.leaves import classify, is_frame, is_series, one_level
 
 
 def describe(value: Any) -> dict[str, Any]:

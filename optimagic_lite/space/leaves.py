@@ -61,6 +61,25 @@ def _is_pandas(obj: object, class_name: str) -> bool:
     )
 
 
+def one_level(value: Any) -> tuple[tuple[str, ...], list[Any], Any] | None:
+    """Open one level of a container that JAX knows; None for a leaf.
+
+    Returns:
+        Keys as strings, children, and the structure of this level.
+    """
+    pairs, treedef = jax.tree_util.tree_flatten_with_path(value, is_leaf=lambda v: v is not value)
+    if len(pairs) == 1 and pairs[0][0] == ():
+        return None
+    return tuple(_key_name(path[0]) for path, _ in pairs), [child for _, child in pairs], treedef
+
+
+def _key_name(key: Any) -> str:
+    for attribute in ("key", "idx", "name"):
+        if hasattr(key, attribute):
+            return str(getattr(key, attribute))
+    return str(key)
+
+
 def classify(value: Any, name: str) -> LeafKind:
     """Return the kind of a leaf.
 
@@ -184,6 +203,8 @@ def align_numbers(value: Any, leaf: Leaf, template: Any, what: str) -> NDArray[n
             value = value.reindex(template.index)
         value = value.to_numpy(dtype=np.float64, na_value=np.nan)
     try:
+        if np.iscomplexobj(value):
+            raise TypeError("some are complex")
         array = np.array(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where} does not consist of real numbers: {error}") from error

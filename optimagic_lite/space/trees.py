@@ -25,6 +25,7 @@ from optimagic_lite.space.leaves import (
     is_frame,
     is_series,
     numbers_of,
+    one_level,
 )
 
 
@@ -137,7 +138,8 @@ class ParamTree:
         Raises:
             ValueError: If it does not fit; the text can be shown to the user.
         """
-        if isinstance(tree, (np.ndarray, jax.Array)) and tree.shape == (self.n_params,):
+        is_real = isinstance(tree, (np.ndarray, jax.Array)) and tree.dtype.kind != "c"
+        if is_real and tree.shape == (self.n_params,):
             return np.array(tree, dtype=np.float64)
         values = [tree] if isinstance(self._root, _LeafNode) else _collect(self._root, tree, what)
         parts = [
@@ -250,7 +252,7 @@ class ParamTree:
             out[leaf.start : leaf.stop] = align_numbers(tree, leaf, template, what)
             return
         first, last = _span(node, self.leaves)
-        if np.ndim(tree) == 0 and isinstance(tree, (int, float, np.generic, np.ndarray, jax.Array)):
+        if _is_number(tree):
             out[first:last] = _as_number(tree, where)
             return
         for key, child, value in _pairs(node, tree, where, partial=True):
@@ -302,25 +304,6 @@ def _read(value: Any, path: tuple[str, ...], leaves: list[Leaf], templates: list
     leaves.append(Leaf(path, kind, shape, start, start + int(np.prod(shape, dtype=int))))
     templates.append(value)
     return _LeafNode(len(leaves) - 1)
-
-
-def one_level(value: Any) -> tuple[tuple[str, ...], list[Any], Any] | None:
-    """Open one level of a container that JAX knows; None for a leaf.
-
-    Returns:
-        Keys as strings, children, and the structure of this level.
-    """
-    pairs, treedef = jax.tree_util.tree_flatten_with_path(value, is_leaf=lambda v: v is not value)
-    if len(pairs) == 1 and pairs[0][0] == ():
-        return None
-    return tuple(_key_name(path[0]) for path, _ in pairs), [child for _, child in pairs], treedef
-
-
-def _key_name(key: Any) -> str:
-    for attribute in ("key", "idx", "name"):
-        if hasattr(key, attribute):
-            return str(getattr(key, attribute))
-    return str(key)
 
 
 def _split_runs(runs: tuple[Any, ...]) -> Iterator[tuple[bool, tuple[Leaf, ...]]]:
@@ -405,7 +388,14 @@ def _is_vector(tree: Any, length: int) -> bool:
     """Tell whether a tree is one flat vector of numbers (or None) of the given length."""
     if isinstance(tree, (np.ndarray, jax.Array)):
         return tree.shape == (length,)
-    return len(tree) == length and all(v is None or np.ndim(v) == 0 for v in tree)
+    return len(tree) == length and all(v is None or _is_number(v) for v in tree)
+
+
+def _is_number(value: Any) -> bool:
+    """Tell whether a value is one number, or an array of no dimension."""
+    if isinstance(value, (np.ndarray, jax.Array)):
+        return value.ndim == 0
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
 
 
 def _as_number(value: Any, where: str) -> float:
