@@ -116,6 +116,7 @@ class Evaluator:
         self.best_x, self.best_f = space.x0, math.inf
         self.best_gradient: Array | None = None
         self.last_failure = 0
+        self._is_starting = True
         self.callback_error: Exception | None = None
         self._history = history
         self._log = log
@@ -218,7 +219,7 @@ class Evaluator:
     # ---- start ---------------------------------------------------------------------------
 
     def start(self, plain_value: float, seconds: float) -> None:
-        """Record the start point, where a failure is always an error.
+        """Evaluate and record the start point, where a failure is always an error.
 
         Args:
             plain_value: What ``fun`` returned there, called as it is written, to be minimized.
@@ -234,11 +235,19 @@ class Evaluator:
             raise self._fail(x, message, None, (0.0, seconds), "fun", "start")
         sign = self.objective.sign
         self.penalty = self.errors.penalty(x, self.user_value(self._last_f), sign)
+        if self.uses_gradient:
+            self.jac(x)
+        self._is_starting = False
 
     def start_failure(self, error: Exception, seconds: float) -> UserFunctionRuntimeError:
         """Record that ``fun`` raised at the start and return the error that says so."""
         message = exception_message(error)
         return self._fail(self.space.x0, message, error, (0.0, seconds), "fun", "start")
+
+    @property
+    def _raises(self) -> bool:
+        """Whether a failure is an error now."""
+        return self.errors.raises or self._is_starting
 
     @property
     def uses_gradient(self) -> bool:
@@ -269,7 +278,8 @@ class Evaluator:
     def _evaluate(self, x: Array, kind: Kind = "path") -> None:
         """Evaluate at a new point and remember it as the last."""
         begin = time.perf_counter()
-        self.limits.check(self.n_fun, begin - self._begin)
+        if not self._is_starting:
+            self.limits.check(self.n_fun, begin - self._begin)
         task: Task = "fun" if self._joint is None else "fun_and_jac"
         f, gradient = math.nan, None
         error: Exception | None = None
@@ -289,7 +299,7 @@ class Evaluator:
             self._accept(x, f, gradient, times, task, kind)
             return
         failure = self._fail(x, message, error, times, task, kind)
-        if self.errors.raises or kind == "start":
+        if self._raises:
             raise failure
         self._last_x = x.copy()
         self._last_f, gradient = self.penalty(x)
@@ -340,18 +350,18 @@ class Evaluator:
         if self._log is not None:
             self._log.write(row, None, *times, task, kind, self._batch, message)
         self._batch += 1
-        return self._error(row, message, cause, kind)
+        return self._error(row, message, cause)
 
     def _error(
-        self, x: Array, message: str, cause: BaseException | None, kind: Kind, n_failed: int = 1
+        self, x: Array, message: str, cause: BaseException | None, n_failed: int = 1
     ) -> UserFunctionRuntimeError:
         """Count failures and return the error for the first, after one warning a run."""
         is_first = self.n_failed == 0
         self.n_failed += n_failed
         self.last_failure = self.n_fun
-        at_start = kind == "start"
-        error = runtime_error(self.space.to_params(x), message, cause, at_start=at_start)
-        if is_first and not self.errors.raises and not at_start:
+        params = self.space.to_params(x)
+        error = runtime_error(params, message, cause, at_start=self._is_starting)
+        if is_first and not self._raises:
             warn_user(
                 f"A user function failed: {message}. The run goes on with a penalty; "
                 "result.n_failed_evals counts failures."
@@ -425,7 +435,7 @@ class Evaluator:
                 self._log.write(x, None, *times, task, "derivative", self._batch)
             return out
         failure = self._fail(x, message, error, times, task, "derivative")
-        if self.errors.raises or self._is_start(x):
+        if self._raises:
             raise failure
         return None
 
@@ -445,18 +455,12 @@ class Evaluator:
             blocks = [self._evaluate_batch(b, "derivative") for b in stencil.blocks()]
             values = np.concatenate([np.empty(0), *blocks])
             if not (np.isfinite(values).all() and math.isfinite(center)):
-                if self._is_start(x):
-                    message = "fun failed at a point of the difference quotients at the start"
-                    raise runtime_error(self.space.to_params(x), message, None, at_start=True)
                 return None
             # single precision inside fun: steps for double precision would drown in rounding
             is_single = len(values) > 0 and numerical.looks_single(values)
             if not is_single or options.step_size is not None or self._eps > numerical.EPS_DOUBLE:
                 return stencil.gradient(values, center)
             self._eps = numerical.EPS_SINGLE
-
-    def _is_start(self, x: Array) -> bool:
-        return bool((x == self.space.x0).all())
 
     def _check_allowed(self, what: str) -> None:
         if what not in self._allowed:
@@ -469,8 +473,8 @@ class Evaluator:
     def _evaluate_batch(self, xs: Array, kind: Kind) -> Array:
         """Return values, NaN where they failed, after recording them."""
         start = self.elapsed()
-        n_evaluations = 0 if kind == "derivative" else self.n_fun
-        self.limits.check(n_evaluations, start)
+        if not self._is_starting:
+            self.limits.check(0 if kind == "derivative" else self.n_fun, start)
         messages: list[str | None] = [None] * len(xs)
         error: Exception | None = None
         if self.objective.program is not None:
@@ -486,7 +490,7 @@ class Evaluator:
                     raise
                 except Exception as caught:
                     error, messages[i] = error or caught, exception_message(caught)
-                    if self.errors.raises:
+                    if self._raises:
                         break
         for i in np.flatnonzero(~np.isfinite(values[:n_done])).tolist():
             messages[i] = messages[i] or value_message(self.user_value(float(values[i])))
@@ -524,8 +528,8 @@ class Evaluator:
         if failed:
             first = failed[0]
             message = messages[first] or ""
-            failure = self._error(xs[first], message, error, kind, len(failed))
-            if self.errors.raises:
+            failure = self._error(xs[first], message, error, len(failed))
+            if self._raises:
                 raise failure
         if kind == "path" and self._callback is not None:
             for x, value in zip(xs, user_values.tolist(), strict=True):

@@ -361,34 +361,44 @@ def run(chosen: Algorithm, evaluator: Evaluator, plain_value: float, seconds: fl
             f"{chosen.name} raised {type(error).__name__}: {error}. The best point that it "
             "evaluated is returned; try another algorithm or other start params.",
         )
-    doubt = _doubt(outcome, evaluator) if outcome.success and evaluator.n_failed else ""
+    doubt = _doubt(outcome, evaluator) if outcome.success else ""
     if not doubt:
         return outcome
-    message = (
-        f"{evaluator.n_failed} evaluations failed, and {doubt}, so it may be no minimum. "
-        "Use bounds to keep the algorithm away from where the criterion fails, or start "
-        "elsewhere. "
-        f"{chosen.name} said: {outcome.message}"
-    )
+    message = f"{doubt} {chosen.name} said: {outcome.message}"
     return dataclasses.replace(outcome, success=False, message=message)
 
 
 def _doubt(outcome: Outcome, evaluator: Evaluator) -> str:
-    """Return why penalties may have made a point look like a minimum; "" if nothing says so."""
+    """Return why a reported success is none; "" if nothing speaks against it."""
     best_x, best_f, space = evaluator.best_x, evaluator.best_f, evaluator.space
-    if evaluator.n_fun - evaluator.n_failed <= 1:
-        return "only the start could be evaluated"
-    if outcome.fun is not None and outcome.fun - best_f > 1e-6 * max(1.0, abs(best_f)):
-        return "the algorithm settled at one of those points; the best other one is returned"
-    if not evaluator.uses_gradient:
-        is_recent = evaluator.n_fun - evaluator.last_failure < 2 * space.n_x + 10
-        return "some of them just before the end" if is_recent else ""
     gradient = evaluator.best_gradient
     if gradient is None and outcome.fun == best_f:
         gradient = outcome.gradient
-    if gradient is None:
-        return "the gradient at the best point is not known"
-    # a step against the gradient that stays inside the bounds
-    step = np.clip(best_x - gradient, space.lower, space.upper) - best_x
-    is_flat = np.abs(step).max() <= 1e-3 * max(1.0, abs(best_f))
-    return "" if is_flat else "the gradient at the best point is not small"
+    is_flat = None
+    if gradient is not None:
+        # a step against the gradient that stays inside the bounds
+        step = np.clip(best_x - gradient, space.lower, space.upper) - best_x
+        is_flat = bool(np.abs(step).max() <= 1e-3 * max(1.0, abs(best_f)))
+    if is_flat is False and (best_x == space.x0).all():
+        return (
+            "No better point than the start was found, although the gradient there is not small. "
+            "Scale the parameters, start elsewhere, or try another algorithm."
+        )
+    if not evaluator.n_failed:
+        return ""
+    reason = ""
+    if evaluator.n_fun - evaluator.n_failed <= 1:
+        reason = "only the start could be evaluated"
+    elif outcome.fun is not None and outcome.fun - best_f > 1e-6 * max(1.0, abs(best_f)):
+        reason = "the algorithm settled at one of those points; the best other one is returned"
+    elif not evaluator.uses_gradient:
+        is_recent = evaluator.n_fun - evaluator.last_failure < 2 * space.n_x + 10
+        reason = "some of them just before the end" if is_recent else ""
+    elif not is_flat:
+        reason = "the gradient at the best point is not small, or not known"
+    if not reason:
+        return ""
+    return (
+        f"{evaluator.n_failed} evaluations failed, and {reason}, so the point may be no minimum. "
+        "Use bounds to keep the algorithm away from where the criterion fails, or start elsewhere."
+    )

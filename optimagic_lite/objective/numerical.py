@@ -101,8 +101,8 @@ def make_stencil(
         sign = np.where(flip, -sign, sign)
         h = sign * np.minimum(h, np.where(flip, other, room))
         steps, weights, center_weight = h, np.ones(len(x)), np.full(len(x), -1.0)
-    # no difference quotient fits into less room, and 1 / h would overflow
-    free = np.abs(h) > _NO_ROOM
+    # no difference quotient fits into less room: 1 / h would overflow, or x + h be x
+    free = (np.abs(h) > _NO_ROOM) & (x + h != x)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         weights = weights / h[index]
         center_weight = np.where(free, center_weight / h, 0.0)
