@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
+_MAX_REPEATS = 1_000
+
 
 @dataclass(frozen=True)
 class CallbackState:
@@ -117,6 +119,7 @@ class Evaluator:
         self.best_gradient: Array | None = None
         self.last_failure = 0
         self._is_starting = True
+        self._n_repeats = 0
         self.callback_error: Exception | None = None
         self._history = history
         self._log = log
@@ -134,7 +137,9 @@ class Evaluator:
 
     def fun(self, x: Array) -> float:
         """Return the value at x, shape (n_x,)."""
-        if not self._is_last(x):
+        if self._is_last(x):
+            self._count_repeat()
+        else:
             self._evaluate(x)
         return self._last_f
 
@@ -151,8 +156,7 @@ class Evaluator:
 
     def fun_and_jac(self, x: Array) -> tuple[float, Array]:
         """Return value and gradient at x."""
-        gradient = self.jac(x)
-        return self._last_f, gradient
+        return self.fun(x), self.jac(x)
 
     def hess(self, x: Array) -> Array:
         """Return the Hessian at x, shape (n_x, n_x)."""
@@ -265,6 +269,15 @@ class Evaluator:
 
     # ---- values --------------------------------------------------------------------------
 
+    def _count_repeat(self) -> None:
+        """Note that a point was asked for again; an algorithm that only does that goes in circles.
+
+        Answers from memory are no evaluations, so that no other limit would ever end it.
+        """
+        self._n_repeats += 1
+        if self._n_repeats > _MAX_REPEATS:
+            raise StopRun(Stop.REPEATS, _MAX_REPEATS)
+
     def _is_last(self, x: Array) -> bool:
         last = self._last_x
         # two scalars tell most points apart before whole vectors are compared
@@ -301,7 +314,7 @@ class Evaluator:
         failure = self._fail(x, message, error, times, task, kind)
         if self._raises:
             raise failure
-        self._last_x = x.copy()
+        self._last_x, self._n_repeats = x.copy(), 0
         self._last_f, gradient = self.penalty(x)
         self._last_gradient = gradient if "jac" in self._allowed else None
         self._notify(self._last_x, math.nan)
@@ -318,6 +331,7 @@ class Evaluator:
         """Record a successful evaluation."""
         row = x.copy()
         self._last_x, self._last_f, self._last_gradient = row, f, gradient
+        self._n_repeats = 0
         self.n_fun += 1
         if gradient is not None:
             self.n_jac += 1

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import difflib
 import sys
+import types
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -150,7 +151,11 @@ def did_you_mean(name: object, candidates: Iterable[str], n: int = 3) -> str:
 def warn_user(message: str) -> None:
     """Warn, and point at the line of the user that led here, however deep the call is."""
     package = str(Path(__file__).parent)
-    level = 1
-    while package in sys._getframe(level).f_code.co_filename and sys._getframe(level).f_back:
-        level += 1
-    warnings.warn(message, UserWarning, stacklevel=level + 1)
+    files = []
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None:
+        files.append(frame.f_code.co_filename)
+        frame = frame.f_back
+    # solvers call back from other packages, so the outermost frame of this one counts
+    levels = [i for i, file in enumerate(files) if file.startswith(package)]
+    warnings.warn(message, UserWarning, stacklevel=levels[-1] + 3)

@@ -73,9 +73,13 @@ class Penalty:
     def __call__(self, x: Array) -> tuple[float, Array]:
         """Return value and gradient at x."""
         step = x - self.x0
-        distance = float(np.linalg.norm(step))
-        direction = step / distance if distance > 0 else np.zeros(len(x))
-        return self.constant + self.slope * distance, self.slope * direction
+        # scaled, because the squares of far points overflow
+        size = float(np.abs(step).max())
+        if size == 0:
+            return self.constant, np.zeros(len(x))
+        scaled = step / size
+        length = float(np.linalg.norm(scaled))
+        return self.constant + self.slope * size * length, self.slope * scaled / length
 
 
 def runtime_error(

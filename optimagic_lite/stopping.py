@@ -24,6 +24,10 @@ class Stop(enum.Enum):
         "Raise it, or restart from result.params."
     )
     CALLBACK = "The callback stopped the run."
+    REPEATS = (
+        "The algorithm asked {limit:,} times in a row for the point that it knew: rounding errors "
+        "prevent further progress. The point is often good; loosen the tolerances if it is."
+    )
 
     @property
     def status(self) -> int:

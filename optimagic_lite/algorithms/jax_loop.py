@@ -291,7 +291,10 @@ def _advance(
 def _penalized(
     f: jax.Array, g: jax.Array, is_bad: jax.Array, x: jax.Array, settings: _Settings
 ) -> tuple[jax.Array, jax.Array]:
-    distance = jnp.linalg.norm(x - settings.x0)
-    direction = (x - settings.x0) / jnp.where(distance > 0, distance, 1.0)
-    penalty = settings.penalty_constant + settings.penalty_slope * distance
+    step = x - settings.x0
+    size = jnp.abs(step).max()
+    scaled = step / jnp.where(size > 0, size, 1.0)
+    length = jnp.linalg.norm(scaled)
+    direction = scaled / jnp.where(size > 0, length, 1.0)
+    penalty = settings.penalty_constant + settings.penalty_slope * size * length
     return jnp.where(is_bad, penalty, f), jnp.where(is_bad, settings.penalty_slope * direction, g)

@@ -19,7 +19,7 @@ class LoggedEvaluation:
     """One evaluation from a log; fields and properties can also be read by key.
 
     Args:
-        rowid: Number of the row in the file, over all runs.
+        rowid: Key of the row in the table of evaluations.
         row: Number of the row within the run, over all kinds, from 0.
         params: Parameters in the user's structure.
         flat_params: The same as a vector, shape (n_params,).

@@ -78,13 +78,15 @@ def connect_for_writing(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None)
 
 
-def tune(connection: sqlite3.Connection, *, fast_logging: bool) -> None:
+def tune(connection: sqlite3.Connection, *, fast_logging: bool, page_size: int) -> None:
     """Make commits cheap.
 
     Args:
         connection: A connection to a log, or to an empty file.
         fast_logging: Whether the last commits may be lost in a power failure.
+        page_size: Bytes of a page, if the file is empty; another one keeps its own.
     """
+    connection.execute(f"PRAGMA page_size = {page_size}")
     _switch_to_wal(connection)
     connection.execute(f"PRAGMA synchronous = {'NORMAL' if fast_logging else 'FULL'}")
     # a thread of its own does the checkpoints, so that no row has to wait for one

@@ -16,7 +16,7 @@ from optimagic_lite.exceptions import LogError
 from optimagic_lite.history import History
 from optimagic_lite.log.evaluation import LoggedEvaluation, evaluation_from, start_params
 from optimagic_lite.log.files import open_for_reading, state_of
-from optimagic_lite.log.tables import decode, evaluations, runs, value_from
+from optimagic_lite.log.tables import decode, evaluations, rows_of_run, runs, value_from
 from optimagic_lite.options import SQLiteLogOptions
 from optimagic_lite.space.trees import ParamTree
 
@@ -83,7 +83,7 @@ class SQLiteLogReader:
         """
         import pandas as pd
 
-        counted = sa.select(sa.func.count()).where(evaluations.c.run_id == runs.c.run_id)
+        counted = sa.select(sa.func.count()).where(rows_of_run(runs.c.run_id))
         query = sa.select(runs, counted.scalar_subquery().label("n_evaluations"))
         found = self._read(lambda c: c.execute(query.order_by(runs.c.run_id)).all())
         columns = [*runs.c.keys(), "n_evaluations"]
@@ -253,7 +253,7 @@ def _find_run(connection: sa.Connection, run: int) -> Any:
 
 
 def _select_rows(header: Any, kinds: tuple[str, ...] | None) -> sa.Select[Any]:
-    query = sa.select(evaluations).where(evaluations.c.run_id == header.run_id)
+    query = sa.select(evaluations).where(rows_of_run(header.run_id))
     return query if kinds is None else query.where(evaluations.c.kind.in_(kinds))
 
 

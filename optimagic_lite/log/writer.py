@@ -34,9 +34,11 @@ from optimagic_lite.log.tables import (
     FinalStatus,
     create,
     encode,
+    evaluation_id,
     evaluations,
     holds_log,
     jsonable,
+    page_size,
     runs,
     stored_value,
 )
@@ -44,8 +46,8 @@ from optimagic_lite.options import SQLiteLogOptions
 
 _LIBRARIES = ("optimagic_lite", "jax", "numpy", "scipy", "nlopt", "optimistix", "optax")
 
-_ROW = ("run_id", "row", "kind", "task", "batch", "params", "fun", "start_time", "stop_time",
-        "exception")  # fmt: skip
+_ROW = ("id", "run_id", "row", "kind", "task", "batch", "fun", "start_time", "stop_time",
+        "exception", "params")  # fmt: skip
 _INSERT = str(sa.insert(evaluations).compile(dialect=sqlite_dialect.dialect(), column_keys=_ROW))
 
 
@@ -122,7 +124,7 @@ class LogWriter:
     def _add_run(self, run: RunRecord, *, fast_logging: bool) -> int:
         # a stranger's file must be refused before anything in it is changed
         holds_log(self._raw, self.path)
-        tune(self._raw, fast_logging=fast_logging)
+        tune(self._raw, fast_logging=fast_logging, page_size=page_size(len(run.start_params)))
         self._raw.execute("BEGIN IMMEDIATE")
         if not holds_log(self._raw, self.path):
             create(self._connection)
@@ -232,7 +234,9 @@ class LogWriter:
         """Return the values of a row in the order of the insert statement."""
         value, text = stored_value(fun, exception)
         times = float(start), float(stop)
-        return (self.run_id, number, kind, task, int(batch), encode(flat), value, *times, text)
+        key = evaluation_id(self.run_id, number)
+        head = key, self.run_id, number, kind, task, int(batch)
+        return (*head, value, *times, text, encode(flat))
 
     def finish(
         self, status: FinalStatus, *, success: bool | None, message: str | None, fun: float | None
