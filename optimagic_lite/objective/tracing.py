@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import core
 
 from optimagic_lite.exceptions import InvalidFunctionError
 from optimagic_lite.objective.kinds import check_scalar
@@ -87,6 +86,8 @@ class Program:
 
 
 def _evaluate(jaxpr: Any, sign: float, x: jax.Array, *data: jax.Array) -> jax.Array:
+    from jax.extend import core  # it loads much that importing the package need not wait for
+
     n_consts = len(jaxpr.constvars)
     closed = core.ClosedJaxpr(jaxpr, list(data[:n_consts]))
     (value,) = core.jaxpr_as_fun(closed)(x, *data[n_consts:])
@@ -191,6 +192,8 @@ def _equal(left: tuple[jax.Array, ...], right: tuple[jax.Array, ...]) -> bool:
 
 def _signature(jaxpr: Any) -> tuple[Hashable, bool]:
     """Return a hashable twin of a program and whether it holds unapplied derivative rules."""
+    from jax.extend import core
+
     numbers: dict[Any, int] = {}
     has_custom_rules = False
 
