@@ -92,6 +92,7 @@ class Evaluator:
         best_gradient: Its gradient, where known.
         last_failure: Number of evaluations before the last failure.
         callback_error: What the callback raised, if it did.
+        start_fun: Value at the start in the user's sign; NaN before it is known.
         penalty: What stands for failed evaluations, known after the start.
     """
 
@@ -117,6 +118,7 @@ class Evaluator:
         self.n_numdiff = self.n_failed = 0
         self.best_x, self.best_f = space.x0, math.inf
         self.best_gradient: Array | None = None
+        self.start_fun = math.nan
         self.last_failure = 0
         self._is_starting = True
         self._n_repeats = 0
@@ -238,7 +240,8 @@ class Evaluator:
             message = value_message(self.user_value(plain_value))
             raise self._fail(x, message, None, (0.0, seconds), "fun", "start")
         sign = self.objective.sign
-        self.penalty = self.errors.penalty(x, self.user_value(self._last_f), sign)
+        self.start_fun = self.user_value(self._last_f)
+        self.penalty = self.errors.penalty(x, self.start_fun, sign)
         if self.uses_gradient:
             self.jac(x)
         self._is_starting = False

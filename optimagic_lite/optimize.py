@@ -20,8 +20,10 @@ from optimagic_lite.objective.objective import (
     DerivativesArgument,
     Objective,
     call_at_start,
+    is_known_jax,
     make_objective,
 )
+from optimagic_lite.objective.tracing import NotTraceableError
 from optimagic_lite.options import Bounds, NumdiffOptions, SQLiteLogOptions
 from optimagic_lite.problem import Problem, check_capabilities, check_objective, make_problem
 from optimagic_lite.result import OptimizeResult, make_result
@@ -176,8 +178,7 @@ def _optimize(direction: Direction, arguments: dict[str, Any]) -> OptimizeResult
     space = make_space(problem.params, problem.bounds)
     check_capabilities(problem, space)
     with jax.enable_x64(True):
-        start = _call_at_start(problem, space)
-        objective = _objective(problem, space, start)
+        start, objective = _begin(problem, space)
         history = History(direction, space.tree) if problem.collect_history else None
         log = _open_log(problem, space, objective)
         evaluator = _evaluator(problem, space, objective, history, log)
@@ -189,7 +190,6 @@ def _optimize(direction: Direction, arguments: dict[str, Any]) -> OptimizeResult
                 algorithm=problem.algorithm,
                 direction=direction,
                 start_params=problem.params,
-                start_fun=start.value,
                 history=history,
                 log=None if log is None else (log.path, log.run_id - 1),
             )
@@ -238,12 +238,25 @@ def _solve(
 
 @dataclass(frozen=True)
 class _Start:
-    """What the plain call at the start gave."""
+    """What the plain call at the start gave; raw is None if there was none."""
 
     raw: Any
     value: float
     seconds: float
     error: Exception | None
+
+
+def _begin(problem: Problem, space: Space) -> tuple[_Start, Objective]:
+    """Evaluate the criterion as it is written, unless it is known to be JAX, and prepare it."""
+    if is_known_jax(problem.functions.fun):
+        start = _Start(None, float("nan"), 0.0, None)
+        try:
+            return start, _objective(problem, space, start)
+        except NotTraceableError:
+            # what was known of it holds no longer
+            pass
+    start = _call_at_start(problem, space)
+    return start, _objective(problem, space, start)
 
 
 def _call_at_start(problem: Problem, space: Space) -> _Start:

@@ -218,7 +218,6 @@ def make_result(
     algorithm: Algorithm,
     direction: Direction,
     start_params: Any,
-    start_fun: float,
     history: History | None,
     log: tuple[Path, int] | None,
 ) -> OptimizeResult:
@@ -230,7 +229,6 @@ def make_result(
         algorithm: The algorithm.
         direction: "minimize" or "maximize".
         start_params: The user's start.
-        start_fun: Value there.
         history: All evaluations, or None.
         log: File and number of the run, or None.
     """
@@ -243,7 +241,7 @@ def make_result(
     return OptimizeResult(
         params=space.to_params(x),
         fun=evaluator.user_value(evaluator.best_f),
-        start_fun=start_fun,
+        start_fun=evaluator.start_fun,
         start_params=start_params,
         algorithm=algorithm.name,
         direction=direction,

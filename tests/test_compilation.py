@@ -162,6 +162,33 @@ def test_arrays_inside_loops_and_branches_of_jax():
     assert counter[0] <= 2
 
 
+def test_a_loop_in_a_criterion_is_not_compiled_again():
+    def fun(x, data):
+        def step(total, row):
+            return total + jnp.sum((x - row) ** 2), None
+
+        return jax.lax.scan(step, 0.0, data)[0]
+
+    first, second = np.random.default_rng(0).normal(size=(2, 5, 2))
+    solve(fun, fun_kwargs={"data": first})
+
+    check(second.mean(axis=0), fun, fun_kwargs={"data": second})
+
+
+def test_a_criterion_that_was_traced_and_is_numpy_now_is_called_as_written():
+    uses_numpy = False
+
+    def fun(x):
+        return float(np.sum((np.asarray(x) - 2) ** 2)) if uses_numpy else jnp.sum((x - 1) ** 2)
+
+    np.testing.assert_allclose(solve(fun), [1.0, 1.0], atol=1e-4)
+    uses_numpy = True
+    result = om.minimize(fun, np.zeros(2), "scipy_lbfgsb")
+    np.testing.assert_allclose(result.params, [2.0, 2.0], atol=1e-4)
+    assert result.derivatives.kind == "numerical"
+    assert result.start_fun == 8.0
+
+
 def test_arrays_inside_loops_of_a_compiled_function():
     @jax.jit
     def fun(x, data):

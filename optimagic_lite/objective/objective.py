@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -120,23 +122,28 @@ def make_objective(
         derivatives: "auto", or what the user insists on.
         numdiff: Options of numerical derivatives.
         needs_jac: Whether the algorithm uses gradients.
-        start_raw: What ``fun`` returned at the start, called as it is written.
+        start_raw: What ``fun`` returned at the start, called as it is written; None if it was
+            not called because it ``is_known_jax``.
         check: Whether to trace twice, to find impure criteria.
 
     Raises:
+        NotTraceableError: If ``fun`` was not called and turns out not to be traceable.
         NotAvailableError: If exact derivatives were asked for and cannot be had.
         InvalidFunctionError: If ``fun`` does not return one real number.
     """
     sign = -1.0 if maximize else 1.0
     user = _AsWritten(functions, space, sign)
     jax_engine = _Engine(None, None, _NOT_JAX)
-    if isinstance(start_raw, jax.Array) or derivatives == "exact":
+    if start_raw is None or isinstance(start_raw, jax.Array) or derivatives == "exact":
         jax_engine = _jax_engine(functions, space, sign, start_raw, check=check)
     values = jax_engine.functions or user
     if needs_jac and derivatives != "numerical" and isinstance(values, ExactFunctions):
         try:
             values.check_gradient()
         except NotTraceableError as error:
+            if start_raw is None:
+                _known_jax.discard(functions.fun)
+                raise
             jax_engine = _Engine(None, None, str(error))
     has_user_jac = functions.jac is not None or functions.fun_and_jac is not None
     if derivatives == "exact" and needs_jac and not has_user_jac and not jax_engine.functions:
@@ -190,19 +197,44 @@ def _jax_engine(
         try:
             program = trace(fun, kwargs, space, sign, check_purity=check)
             engine = ExactFunctions(program, space.x0)
-            _check_agreement(engine.value(space.x0), sign * scalar_value(start_raw), start_raw)
+            if start_raw is not None:
+                plain = sign * scalar_value(start_raw)
+                _check_agreement(engine.value(space.x0), plain, start_raw)
+            _remember_jax(fun)
             return _Engine(engine, program, "")
-        except ImpureError:
-            raise
         except NotTraceableError as error:
+            if start_raw is None:
+                _known_jax.discard(fun)
+            if start_raw is None or isinstance(error, ImpureError):
+                raise
             if not space.tree.is_traceable:
                 return _Engine(None, None, str(error))
             return _Engine(EagerFunctions(fun, kwargs, space, sign), None, str(error))
-    except ImpureError as error:
-        warn_user(f"JAX is not used: {error}.")
-        return _Engine(None, None, str(error))
     except NotTraceableError as error:
+        if start_raw is None:
+            raise
+        if isinstance(error, ImpureError):
+            warn_user(f"JAX is not used: {error}.")
         return _Engine(None, None, str(error))
+
+
+# Criteria that were traced before. Calling them as they are written would tell nothing new, and
+# loops in them, such as lax.scan, would be compiled for that call alone each time.
+_known_jax: weakref.WeakSet[Callable[..., Any]] = weakref.WeakSet()
+
+
+def is_known_jax(fun: Callable[..., Any]) -> bool:
+    """Tell whether a criterion was traced in an earlier run."""
+    try:
+        return fun in _known_jax
+    except TypeError:  # it is not hashable
+        return False
+
+
+def _remember_jax(fun: Callable[..., Any]) -> None:
+    # what is not hashable, or cannot be referred to weakly, is not remembered
+    with contextlib.suppress(TypeError):
+        _known_jax.add(fun)
 
 
 def _second_order(
