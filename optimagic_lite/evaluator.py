@@ -426,6 +426,9 @@ class Evaluator:
 
     def _gradient_anywhere(self, x: Array) -> Array:
         """Return a gradient for a difference quotient of gradients, without a row of the path."""
+        if not self._is_starting:
+            self.limits.check(0, self.elapsed())
+        self.n_jac += 1
         joint, separate = self.objective.value_and_gradient, self.objective.gradient
         if joint is not None:
             gradient = self._guarded(lambda: joint(x)[1], x, "jac")

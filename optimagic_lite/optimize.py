@@ -105,7 +105,7 @@ def minimize(
         callback: Called with a ``CallbackState`` after each evaluation. Ends the run by
             returning True or raising StopIteration.
         derivatives: "auto": the user's where given, exact ones where fun is written in JAX,
-            numerical else. "exact" and "numerical" insist.
+            numerical else. "exact": an error where they would be numerical. "numerical": always.
         options: Refused; use algo_options.
         tol: Refused; use algo_options.
 
@@ -177,6 +177,7 @@ def _optimize(direction: Direction, arguments: dict[str, Any]) -> OptimizeResult
     problem = make_problem(direction, arguments)
     space = make_space(problem.params, problem.bounds)
     check_capabilities(problem, space)
+    _check_log(problem)
     with jax.enable_x64(True):
         start, objective = _begin(problem, space)
         history = History(direction, space.tree) if problem.collect_history else None
@@ -189,7 +190,6 @@ def _optimize(direction: Direction, arguments: dict[str, Any]) -> OptimizeResult
                 outcome=outcome,
                 algorithm=problem.algorithm,
                 direction=direction,
-                start_params=problem.params,
                 history=history,
                 log=None if log is None else (log.path, log.run_id - 1),
             )
@@ -216,7 +216,8 @@ def _solve(
         return result(outcome)
     except KeyboardInterrupt as interrupt:
         status = "interrupted"
-        interrupt.partial_result = result(outcome)  # type: ignore[attr-defined]
+        if evaluator.best_fun is not None:
+            interrupt.partial_result = result(outcome)  # type: ignore[attr-defined]
         raise
     except UserFunctionRuntimeError as error:
         outcome = Outcome(False, str(error))
@@ -312,6 +313,15 @@ def _evaluator(
         callback=problem.callback,
         allowed=algorithm.algo_info.allowed,
     )
+
+
+def _check_log(problem: Problem) -> None:
+    """Refuse a log that cannot be before the criterion is called."""
+    if problem.logging is None:
+        return
+    from optimagic_lite.log.files import check
+
+    check(Path(problem.logging.path).absolute(), problem.logging.if_database_exists)
 
 
 def _open_log(problem: Problem, space: Space, objective: Objective) -> LogWriter | None:

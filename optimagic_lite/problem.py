@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import math
+import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -84,7 +86,7 @@ def make_problem(direction: Direction, arguments: Mapping[str, Any]) -> Problem:
         derivatives=a["derivatives"],
         numdiff_options=_record(a["numdiff_options"], NumdiffOptions, InvalidNumdiffOptionsError),
         logging=_log_options(a["logging"]),
-        errors=_error_policy(a["error_handling"], a["error_penalty"]),
+        errors=_error_policy(direction, a["error_handling"], a["error_penalty"]),
         callback=a["callback"],
         collect_history=bool(a["collect_history"]),
         skip_checks=bool(a["skip_checks"]),
@@ -114,6 +116,10 @@ def check_capabilities(problem: Problem, space: Space) -> None:
         raise NotAvailableError(
             f"{info.name} runs inside JAX and differentiates fun itself, so {given[0]} would be "
             "ignored. Leave it out, or choose an algorithm of SciPy or NLopt."
+        )
+    if problem.derivatives == "numerical" and {"jac", "fun_and_jac"} & set(given):
+        raise NotAvailableError(
+            f'derivatives="numerical" and {given[0]} contradict each other; leave one out.'
         )
     if info.needs_program and problem.derivatives == "numerical":
         raise NotAvailableError(
@@ -183,6 +189,12 @@ def _scipy_method(method: Any) -> Any:
 
 def _user_functions(a: Mapping[str, Any]) -> UserFunctions:
     fun, jac, fun_and_jac = a["fun"], a["jac"], a["fun_and_jac"]
+    for name in ("fun_kwargs", "jac_kwargs", "fun_and_jac_kwargs"):
+        if a[name] is not None and not isinstance(a[name], Mapping):
+            raise InvalidKwargsError(f"{name} must be a dict of arguments, not {a[name]!r}.")
+    for name, owner in (("jac", jac), ("fun_and_jac", fun_and_jac)):
+        if a[f"{name}_kwargs"] and not callable(owner):
+            raise InvalidKwargsError(f"{name}_kwargs is given, but no function {name}.")
     kwargs: dict[str, Any] = {name: dict(a[name] or {}) for name in
               ("fun_kwargs", "jac_kwargs", "fun_and_jac_kwargs")}  # fmt: skip
     if jac is True:
@@ -228,7 +240,9 @@ def _bind_args(
     args = args if isinstance(args, tuple) else (args,)
     source = functions["fun"] or functions["fun_and_jac"]
     names = _parameter_names(source)[1 : 1 + len(args)]
-    if len(names) == len(args):
+    others = [f for name, f in functions.items() if f is not None and name != "hessp"]
+    agree = all(_parameter_names(f)[1 : 1 + len(args)] == names for f in others)
+    if len(names) == len(args) and agree and functions["hessp"] is None:
         bound = dict(zip(names, args, strict=True))
         return functions, {name: dict(bound) for name in kwargs}
     wrapped = {
@@ -307,7 +321,7 @@ def _log_options(logging: Any) -> SQLiteLogOptions | None:
     raise LogError(f"logging must be a path or om.SQLiteLogOptions(path, ...), not {logging!r}.")
 
 
-def _error_policy(handling: Any, penalty: Any) -> ErrorPolicy:
+def _error_policy(direction: Direction, handling: Any, penalty: Any) -> ErrorPolicy:
     handling = getattr(handling, "value", handling)
     choices = get_args(Literal["raise", "continue"])
     if handling not in choices:
@@ -325,4 +339,14 @@ def _error_policy(handling: Any, penalty: Any) -> ErrorPolicy:
         raise InvalidFunctionError(
             'error_penalty has an effect only with error_handling="continue".'
         )
-    return ErrorPolicy(handling, penalty.get("constant"), penalty.get("slope"))
+    for name, value in penalty.items():
+        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if not is_number or not math.isfinite(value):
+            raise InvalidFunctionError(f"error_penalty[{name!r}] must be finite, not {value!r}.")
+    slope = penalty.get("slope")
+    if slope is not None and (slope < 0 if direction == "minimize" else slope > 0):
+        raise InvalidFunctionError(
+            f"error_penalty['slope'] is {slope!r}, which would make failures attractive: to "
+            f"{direction}, it must be {'positive' if direction == 'minimize' else 'negative'}."
+        )
+    return ErrorPolicy(handling, penalty.get("constant"), slope)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from optimagic_lite.log.reader import SQLiteLogReader
     from optimagic_lite.space.space import Space
 
+_TREES = ("params", "start_params", "jac")
 _STARS = ((1e-10, "***"), (1e-8, "**"), (1e-5, "*"))
 _LEGEND = "*** change <= 1e-10, ** <= 1e-8, * <= 1e-5, between the best points so far"
 
@@ -93,13 +94,13 @@ class OptimizeResult:
     def __getstate__(self) -> dict[str, Any]:
         # pickle brings JAX arrays of double precision back in single precision
         tree = ParamTree(self.params)
-        trees = {"params": self.params, "jac": self.jac}
+        trees = {name: getattr(self, name) for name in _TREES}
         flat = {name: None if t is None else tree.to_flat(t) for name, t in trees.items()}
         return self.__dict__ | {"_tree": tree} | flat
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         tree = state.pop("_tree")
-        flat = {name: state[name] for name in ("params", "jac")}
+        flat = {name: state[name] for name in _TREES}
         trees = {name: None if f is None else tree.to_params(f) for name, f in flat.items()}
         self.__dict__.update(state | trees)
 
@@ -217,7 +218,6 @@ def make_result(
     outcome: Outcome,
     algorithm: Algorithm,
     direction: Direction,
-    start_params: Any,
     history: History | None,
     log: tuple[Path, int] | None,
 ) -> OptimizeResult:
@@ -228,7 +228,6 @@ def make_result(
         outcome: What the solver reported.
         algorithm: The algorithm.
         direction: "minimize" or "maximize".
-        start_params: The user's start.
         history: All evaluations, or None.
         log: File and number of the run, or None.
     """
@@ -242,7 +241,7 @@ def make_result(
         params=space.to_params(x),
         fun=evaluator.user_value(evaluator.best_f),
         start_fun=evaluator.start_fun,
-        start_params=start_params,
+        start_params=space.to_params(space.x0),
         algorithm=algorithm.name,
         direction=direction,
         n_free=space.n_x,

@@ -553,3 +553,35 @@ def test_kept_functions_do_not_keep_data_alive(way, algorithm):
     gc.collect()
 
     assert [reference() is None for reference in references] == [True, True]
+
+
+def test_dicts_in_fun_kwargs_keep_the_order_in_which_they_were_written():
+    price, age = np.random.default_rng(0).normal(size=(2, 50))
+    outcome = 2 * price - age
+
+    def fun(beta, regressors):
+        matrix = jnp.stack(list(regressors.values()), axis=1)
+        return jnp.mean((outcome - matrix @ beta) ** 2)
+
+    regressors = {"price": price, "age": age}
+    params = solve(fun, fun_kwargs={"regressors": regressors})
+    np.testing.assert_allclose(params, [2.0, -1.0], atol=1e-4)
+    params = solve(fun, fun_kwargs={"regressors": dict(reversed(regressors.items()))})
+    np.testing.assert_allclose(params, [-1.0, 2.0], atol=1e-4)
+
+
+def test_a_solver_inside_a_criterion_is_pure():
+    optimistix = pytest.importorskip("optimistix")
+
+    def fun(x):
+        def equation(z, total):
+            return z**3 + z - total
+
+        newton = optimistix.Newton(rtol=1e-10, atol=1e-10)
+        root = optimistix.root_find(equation, newton, jnp.asarray(1.0), x.sum()).value
+        return (root - 2) ** 2 + (x[0] - x[1]) ** 2
+
+    result = om.minimize(fun, np.full(2, 0.3), "scipy_lbfgsb")
+    assert result.derivatives.kind == "exact"
+    # z = 2 solves z^3 + z = 10
+    np.testing.assert_allclose(result.params, [5.0, 5.0], atol=1e-3)

@@ -364,3 +364,49 @@ def test_options_of_other_algorithms_are_skipped_with_a_warning():
 def test_arguments_that_do_not_exist_are_refused():
     with pytest.raises(TypeError, match="algo_option"):
         minimize(algo_option={})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"error_penalty": {"constant": np.nan}}, "must be finite"),
+        ({"error_penalty": {"slope": "a"}}, "must be finite"),
+        ({"error_penalty": {"slope": -1.0}}, "attractive"),
+        ({"jac_kwargs": {"a": 1}}, "no function jac"),
+        ({"fun_kwargs": [1]}, "must be a dict"),
+        ({"jac": lambda x: 2 * x, "derivatives": "numerical"}, "contradict"),
+    ],
+    ids=["nan", "text", "sign", "orphan", "list", "contradiction"],
+)
+def test_contradictions_are_refused(arguments, message):
+    with pytest.raises(om.exceptions.OptimagicError, match=message):
+        om.minimize(
+            lambda x: x @ x, np.ones(2), "scipy_lbfgsb", error_handling="continue", **arguments
+        )
+
+
+def test_args_of_scipy_go_to_functions_whose_arguments_have_other_names():
+    result = om.minimize(
+        lambda x, a: (x - a) @ (x - a),
+        np.ones(2),
+        "scipy_lbfgsb",
+        jac=lambda x, b: 2 * (x - b),
+        args=(3.0,),
+    )
+    np.testing.assert_allclose(result.params, [3.0, 3.0], atol=1e-5)
+
+
+def test_a_log_that_exists_is_refused_before_the_criterion_is_called(tmp_path):
+    calls = []
+    (tmp_path / "run.db").touch()
+    with pytest.raises(om.exceptions.TableExistsError):
+        om.minimize(calls.append, np.ones(2), "scipy_lbfgsb", logging=tmp_path / "run.db")
+    assert calls == []
+
+
+def test_a_flat_gradient_is_refused_where_its_order_is_ambiguous():
+    def fun(params):
+        return (params["b"] - 1) ** 2 + (params["a"] - 2) ** 2
+
+    with pytest.raises(om.exceptions.InvalidFunctionError, match="ambiguous"):
+        om.minimize(fun, {"b": 0.0, "a": 0.0}, "scipy_lbfgsb", jac=lambda _: np.zeros(2))

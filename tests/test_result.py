@@ -86,7 +86,8 @@ def test_values(result):
     assert result.fun == pytest.approx(3)
     np.testing.assert_allclose(result.params["x"], CENTER, atol=1e-4)
     assert result.start_fun == pytest.approx(math.cosh(1.5) + math.cosh(2) + 1)
-    assert result.start_params is START
+    np.testing.assert_array_equal(result.start_params["x"], START["x"])
+    assert result.start_params["x"] is not START["x"]
     assert (result.algorithm, result.direction, result.n_free) == ("scipy_lbfgsb", "minimize", 2)
     assert result.n_hess_evals == result.n_numdiff_evals == result.n_failed_evals == 0
     assert result.n_fun_evals == result.n_jac_evals == len(result.history)
@@ -467,3 +468,17 @@ def test_callback_may_change_what_it_gets():
     spoiled = om.minimize(fun, START, "scipy_neldermead", callback=spoil)
     clean = om.minimize(fun, START, "scipy_neldermead")
     np.testing.assert_array_equal(spoiled.history.flat_params, clean.history.flat_params)
+
+
+def test_a_result_does_not_depend_on_the_start_after_the_run():
+    start = {"a": 1.0, "b": 2.0}
+    result = om.minimize(lambda p: p["a"] ** 2 + p["b"] ** 2, start, "scipy_lbfgsb")
+    start["a"] = 99.0
+    start["c"] = 0.0
+    assert result.start_params == {"a": 1.0, "b": 2.0}
+    assert pickle.loads(pickle.dumps(result)).history.params[0] == {"a": 1.0, "b": 2.0}
+
+    frame = pd.DataFrame({"value": [1.0, 2.0]}, index=["x", "y"])
+    result = om.minimize(lambda p: float((p["value"] ** 2).sum()), frame, "scipy_lbfgsb")
+    frame.loc["z"] = 5.0
+    assert result.history.params[0].index.tolist() == ["x", "y"]

@@ -346,9 +346,17 @@ def run(chosen: Algorithm, evaluator: Evaluator, plain_value: float, seconds: fl
     """
     try:
         evaluator.start(plain_value, seconds)
-        outcome = chosen.solve(evaluator, evaluator.space.x0.copy())
     except StopRun as stop:
         return Outcome(False, str(stop), stop.stop.status)
+    except Exception:
+        if evaluator.callback_error is not None:
+            raise evaluator.callback_error from None
+        raise
+    try:
+        outcome = chosen.solve(evaluator, evaluator.space.x0.copy())
+    except StopRun as stop:
+        n_iterations = evaluator.n_iterations or None
+        return Outcome(False, str(stop), stop.stop.status, n_iterations=n_iterations)
     except (UserFunctionRuntimeError, InvalidAlgoInfoError):
         raise
     except Exception as error:

@@ -29,6 +29,7 @@ Array = NDArray[np.float64]
 PureFunction = Callable[..., jax.Array]
 
 _MAX_STEPS = 256
+_NO_LIMIT = 2**62
 _BUFFER = 1 << 20
 _SLOW_CHUNK = 0.1
 
@@ -137,7 +138,7 @@ def run(evaluator: Evaluator, stepper: Stepper, x0: Array, tolerances: Tolerance
     assert program is not None, "problem.check_objective refuses criteria that are not traced"
     n_steps = int(np.clip(_BUFFER // len(x0), 1, _MAX_STEPS))
     f0, g0 = evaluator.fun_and_jac(x0)
-    maxiter = evaluator.limits.maxiter
+    maxiter = min(evaluator.limits.maxiter, _NO_LIMIT)
     penalty = evaluator.penalty
     settings = _Settings(tolerances, maxiter, penalty.x0, penalty.constant, penalty.slope)
     replace_failures = not evaluator.errors.raises
@@ -159,14 +160,14 @@ def run(evaluator: Evaluator, stepper: Stepper, x0: Array, tolerances: Tolerance
         start, clock = evaluator.elapsed(), time.perf_counter()
         carry, xs, fs, count = chunk(carry, n_now, settings, *program.data)
         n_done = int(count)
+        evaluator.n_iterations = max(0, int(carry.n_iterations))
         evaluator.record_chunk(np.asarray(xs)[:n_done], np.asarray(fs)[:n_done], start)
         status = Status(int(carry.status))
         if status is not Status.RUNNING:
             break
         is_slow = time.perf_counter() - clock > _SLOW_CHUNK
-        n_allowed = max(1, n_allowed // 2) if is_slow else 2 * n_allowed
-    n_iterations = evaluator.n_iterations = int(carry.n_iterations)
-    return _outcome(carry, status, maxiter, n_iterations)
+        n_allowed = max(1, n_allowed // 2) if is_slow else min(2 * n_allowed, n_steps)
+    return _outcome(carry, status, maxiter, evaluator.n_iterations)
 
 
 def _outcome(carry: Any, status: Status, maxiter: int, n_iterations: int) -> Outcome:
@@ -225,7 +226,7 @@ def _make_chunk(
             is_running = carry.status == Status.RUNNING
             f, g, is_new = jax.lax.cond(is_running, evaluated, skipped, None)
             is_bad = ~(jnp.isfinite(f) & jnp.isfinite(g).all())
-            recorded = jnp.where(is_bad, jnp.where(jnp.isfinite(f), jnp.nan, f), f)
+            recorded = jnp.where(is_bad & jnp.isfinite(f), jnp.nan, f)
             xs = jnp.where(is_new, xs.at[i].set(trial), xs)
             fs = jnp.where(is_new, fs.at[i].set(recorded), fs)
             status = carry.status

@@ -77,7 +77,7 @@ class OptaxMinimizer(Algorithm):
         stopping_maxiter: Limit on iterations, each of one evaluation.
         convergence_gtol_abs: Stop when the largest entry of the gradient is below.
         learning_rate: Step size, or an optax schedule. Methods that move by the sign of the
-            gradient (lion, rprop excepted) need a decreasing one to converge.
+            gradient, such as lion, need a decreasing one to converge.
     """
 
     function: ClassVar[str]

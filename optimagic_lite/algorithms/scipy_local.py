@@ -69,7 +69,7 @@ class ScipyMinimizer(Algorithm):
         options = {name: value for name, value in options.items() if value is not None}
         counts_by_callback = not self.has_maxiter and info.counts_iterations
         if self.has_maxiter:
-            options["maxiter"] = self.stopping_maxiter
+            options["maxiter"] = min(self.stopping_maxiter, _NO_LIMIT)
         with warnings.catch_warnings():
             # the message of the result says the same
             warnings.filterwarnings("ignore", category=optimize.OptimizeWarning)

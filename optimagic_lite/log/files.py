@@ -24,6 +24,36 @@ _CHECKPOINT_INTERVAL = 1.0  # seconds
 _COMPANIONS = ("-wal", "-shm", "-journal")
 
 
+def check(path: Path, if_exists: IfExists) -> None:
+    """Tell, without changing anything, whether a log can be at a path.
+
+    Args:
+        path: Absolute path of the log.
+        if_exists: What to do if the file exists.
+
+    Raises:
+        TableExistsError: If the file exists and that is not wanted.
+        LogError: If the folder does not exist, or the path is one.
+    """
+    if not path.parent.is_dir():
+        raise LogError(
+            f"The folder {path.parent} of the log {path.name!r} does not exist. Create it first, "
+            "or choose another path."
+        )
+    if path.is_dir():
+        raise LogError(f"{path} is a folder; the path of a log must be a file.")
+    if if_exists == "raise" and path.exists():
+        raise _exists(path)
+
+
+def _exists(path: Path) -> TableExistsError:
+    return TableExistsError(
+        f"The log {path} exists already. Choose another path, or say what to do with "
+        "SQLiteLogOptions(path, if_database_exists=...): 'extend' adds the run to the file, "
+        "'replace' deletes the file with all its runs first."
+    )
+
+
 def prepare(path: Path, if_exists: IfExists) -> None:
     """Bring the file into the state in which a run can be added.
 
@@ -35,24 +65,14 @@ def prepare(path: Path, if_exists: IfExists) -> None:
         TableExistsError: If the file exists and that is not wanted.
         LogError: If no log can be there.
     """
-    if not path.parent.is_dir():
-        raise LogError(
-            f"The folder {path.parent} of the log {path.name!r} does not exist. Create it first, "
-            "or choose another path."
-        )
-    if path.is_dir():
-        raise LogError(f"{path} is a folder; the path of a log must be a file.")
+    check(path, if_exists)
     try:
         if if_exists == "replace":
             _remove(path)
         elif if_exists == "raise":
             path.touch(exist_ok=False)
     except FileExistsError as error:
-        raise TableExistsError(
-            f"The log {path} exists already. Choose another path, or say what to do with "
-            "SQLiteLogOptions(path, if_database_exists=...): 'extend' adds the run to the file, "
-            "'replace' deletes the file with all its runs first."
-        ) from error
+        raise _exists(path) from error
     except OSError as error:
         raise LogError(f"The log {path} cannot be created: {error}.") from error
 

@@ -119,7 +119,8 @@ def _steps(x: Array, options: NumdiffOptions, eps: float) -> Array:
         h = eps**power * np.maximum(np.abs(x), 0.1) * options.scaling_factor
     if options.min_steps is not None:
         h = np.maximum(h, options.min_steps)
-    # a step that is exactly representable where it is taken
+    # a step that is not lost in rounding, and exactly representable where it is taken
+    h = np.maximum(h, 16 * np.spacing(np.abs(x)))
     return np.asarray((x + h) - x)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from optimagic_lite.exceptions import InvalidFunctionError
 from optimagic_lite.objective.kinds import check_scalar
 from optimagic_lite.space.space import Space
+from optimagic_lite.space.trees import flatten_in_order
 
 PureFunction = Callable[..., jax.Array]
 
@@ -24,6 +25,7 @@ _compiled: OrderedDict[Hashable, Callable[..., jax.Array]] = OrderedDict()
 
 # Parameters that hold functions and do not run: an unapplied derivative rule. They are new
 # objects in every trace, and the program in which the rule is applied has it written out.
+_PLAIN = (str, int, float, bool, bytes, type(None), np.dtype, np.generic)
 _CUSTOM_RULES = ("custom_jvp_call", "custom_vjp_call")
 
 
@@ -36,6 +38,8 @@ class Program:
         data: Everything that the trace closed over and the arrays of ``fun_kwargs``.
         sign: 1 to minimize, -1 to maximize.
         signature: Equal for programs that compute the same function of x and data.
+        outline: The same without objects that Python compares by identity, such as functions
+            that a primitive carries and that are new in every trace.
         has_custom_rules: Whether a custom derivative rule is still to be applied, so that
             the signature says nothing about derivatives.
     """
@@ -44,6 +48,7 @@ class Program:
     data: tuple[jax.Array, ...]
     sign: float
     signature: Hashable
+    outline: Hashable
     has_custom_rules: bool
 
     def compile(
@@ -130,7 +135,7 @@ def trace(
         raise NotTraceableError("params holds pandas objects, which JAX cannot trace")
     reason: Exception | None = None
     for is_data in (_is_array_or_float, _is_array, lambda _: False):
-        leaves, treedef = jax.tree.flatten(kwargs)
+        leaves, rebuild = flatten_in_order(kwargs)
         chosen = [i for i, leaf in enumerate(leaves) if is_data(leaf)]
         data = [leaves[i] for i in chosen]
 
@@ -138,8 +143,7 @@ def trace(
             filled = list(leaves)  # noqa: B023
             for i, value in zip(chosen, data, strict=True):  # noqa: B023
                 filled[i] = value
-            kwargs = jax.tree.unflatten(treedef, filled)  # noqa: B023
-            value = check_scalar(fun(space.trace(x), **kwargs))
+            value = check_scalar(fun(space.trace(x), **rebuild(filled)))  # noqa: B023
             if not jnp.issubdtype(value.dtype, jnp.floating):
                 raise NotTraceableError(f"fun returns {value.dtype} values")
             return jnp.asarray(value, dtype=jnp.float64).reshape(())
@@ -152,7 +156,7 @@ def trace(
         except Exception as error:
             reason = error
             continue
-        if program.signature != again.signature or not _equal(program.data, again.data):
+        if program.outline != again.outline or not _equal(program.data, again.data):
             raise ImpureError(
                 "two calls of fun gave two programs, so it draws random numbers, counts or "
                 "changes state; compiled, it would repeat what it did the first time"
@@ -168,9 +172,10 @@ def _trace_once(
     # a fresh function object: JAX would answer a known one from its cache of traces
     closed = jax.make_jaxpr(lambda *args: criterion(*args))(space.x0, *data)
     signature, has_custom_rules = _signature(closed.jaxpr)
+    outline, _ = _signature(closed.jaxpr, with_objects=False)
     arrays = tuple(jnp.asarray(value) for value in [*closed.consts, *data])
     weak = tuple(getattr(v.aval, "weak_type", False) for v in closed.jaxpr.invars)
-    return Program(closed.jaxpr, arrays, sign, (signature, weak), has_custom_rules)
+    return Program(closed.jaxpr, arrays, sign, (signature, weak), outline, has_custom_rules)
 
 
 def _is_array(leaf: Any) -> bool:
@@ -190,8 +195,14 @@ def _equal(left: tuple[jax.Array, ...], right: tuple[jax.Array, ...]) -> bool:
     )
 
 
-def _signature(jaxpr: Any) -> tuple[Hashable, bool]:
-    """Return a hashable twin of a program and whether it holds unapplied derivative rules."""
+def _signature(jaxpr: Any, *, with_objects: bool = True) -> tuple[Hashable, bool]:
+    """Return a hashable twin of a program and whether it holds unapplied derivative rules.
+
+    Args:
+        jaxpr: The program.
+        with_objects: Whether parameters that are neither numbers, text nor programs count with
+            their identity, or with their type only.
+    """
     from jax.extend import core
 
     numbers: dict[Any, int] = {}
@@ -209,7 +220,7 @@ def _signature(jaxpr: Any) -> tuple[Hashable, bool]:
             consts = tuple(parameter(np.asarray(c)) for c in value.consts)
             return parameter(value.jaxpr), consts
         if isinstance(value, core.Jaxpr):
-            inner, inner_rules = _signature(value)
+            inner, inner_rules = _signature(value, with_objects=with_objects)
             has_custom_rules |= inner_rules
             return inner
         if isinstance(value, np.ndarray):
@@ -218,6 +229,8 @@ def _signature(jaxpr: Any) -> tuple[Hashable, bool]:
             return type(value).__name__, tuple(parameter(v) for v in value)
         if isinstance(value, dict):
             return tuple((k, parameter(v)) for k, v in value.items())
+        if not with_objects and not isinstance(value, _PLAIN):
+            return type(value).__name__
         try:
             hash(value)
         except TypeError:

@@ -205,6 +205,8 @@ def align_numbers(value: Any, leaf: Leaf, template: Any, what: str) -> NDArray[n
     try:
         if np.iscomplexobj(value):
             raise TypeError("some are complex")
+        if getattr(value, "dtype", None) == np.bool_ or isinstance(value, bool):
+            raise TypeError("some are booleans")
         array = np.array(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where} does not consist of real numbers: {error}") from error

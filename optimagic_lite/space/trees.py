@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby, islice
@@ -82,7 +82,6 @@ class ParamTree:
     """
 
     def __init__(self, params: Any) -> None:
-        self.template = params
         self._templates: list[Any] = []
         leaves: list[Leaf] = []
         self._root = _read(params, (), leaves, self._templates)
@@ -97,6 +96,7 @@ class ParamTree:
         )
         self._sizes = tuple(run[-1].stop - run[0].start for _, run in _split_runs(self._runs))
         self._signature = (self._root, self.leaves)
+        self.template = self.to_params(self.start_values())
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ParamTree, (self.template,)
@@ -120,6 +120,15 @@ class ParamTree:
             names = [f"{name}#{i}" for i, name in enumerate(names)]
         return names
 
+    @cached_property
+    def _is_sorted(self) -> bool:
+        """Whether JAX would flatten params in the same order."""
+        if not self.is_traceable:
+            return True
+        leaves = jax.tree.leaves(self.to_params(np.arange(float(self.n_params))))
+        flat = np.concatenate([np.ravel(leaf) for leaf in leaves])
+        return bool((flat == np.arange(self.n_params)).all())
+
     def _names(self, separator: str) -> list[str]:
         pairs = zip(self.leaves, self._templates, strict=True)
         return [name for leaf, t in pairs for name in entry_names(leaf, t, separator)]
@@ -140,6 +149,11 @@ class ParamTree:
         """
         is_real = isinstance(tree, (np.ndarray, jax.Array)) and tree.dtype.kind != "c"
         if is_real and tree.shape == (self.n_params,):
+            if not self._is_sorted:
+                raise ValueError(
+                    f"{what} is a flat vector, whose order is ambiguous, because the keys of "
+                    "params are not sorted and JAX sorts them. Return a tree like params."
+                )
             return np.array(tree, dtype=np.float64)
         values = [tree] if isinstance(self._root, _LeafNode) else _collect(self._root, tree, what)
         parts = [
@@ -243,6 +257,8 @@ class ParamTree:
             elif np.ndim(tree) == 0:
                 tree = np.full(leaf.shape, _as_number(tree, where))
             elif is_series(tree) and leaf.kind in ("series", "frame"):
+                if tree.isna().any():
+                    raise ValueError(f"{where} is NaN; use None, infinity or no entry.")
                 unknown = tree.index.difference(template.index)
                 if len(unknown):
                     raise ValueError(
@@ -302,8 +318,30 @@ def _read(value: Any, path: tuple[str, ...], leaves: list[Leaf], templates: list
     shape = (len(value),) if kind in ("series", "frame") else np.shape(value)
     start = leaves[-1].stop if leaves else 0
     leaves.append(Leaf(path, kind, shape, start, start + int(np.prod(shape, dtype=int))))
-    templates.append(value)
+    # pandas objects carry an index, which the user may change later
+    templates.append(value.copy() if kind in ("series", "frame") else value)
     return _LeafNode(len(leaves) - 1)
+
+
+def flatten_in_order(value: Any) -> tuple[list[Any], Callable[[Iterable[Any]], Any]]:
+    """Return the leaves of any tree in the order in which it was written, and the way back.
+
+    JAX's own functions sort the keys of dicts, and a criterion may rely on their order.
+    """
+    leaves: list[Any] = []
+
+    def read(value: Any) -> _Node:
+        if type(value) in (dict, collections.defaultdict):
+            children = tuple(read(v) for v in value.values())
+            return _DictNode(tuple(value), children, getattr(value, "default_factory", None))
+        level = None if is_frame(value) or is_series(value) else one_level(value)
+        if level is not None:
+            return _OtherNode(level[0], tuple(read(v) for v in level[1]), level[2])
+        leaves.append(value)
+        return _LeafNode(len(leaves) - 1)
+
+    root = read(value)
+    return leaves, lambda values: _build(root, iter(values))
 
 
 def _split_runs(runs: tuple[Any, ...]) -> Iterator[tuple[bool, tuple[Leaf, ...]]]:
