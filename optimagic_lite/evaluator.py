@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -497,11 +498,13 @@ class Evaluator:
             self.limits.check(0 if kind == "derivative" else self.n_fun, start)
         messages: list[str | None] = [None] * len(xs)
         error: Exception | None = None
+        values, n_done = np.full(len(xs), np.nan), len(xs)
+        is_done = False
         if self.objective.program is not None:
-            values = np.array(self.objective.values(xs))
-            n_done = len(xs)
-        else:
-            values = np.full(len(xs), np.nan)
+            # not everything that JAX compiles can be batched, a callback for one
+            with contextlib.suppress(Exception):
+                values[:], is_done = self.objective.values(xs), True
+        if not is_done:
             for i, x in enumerate(xs):
                 n_done = i + 1
                 try:

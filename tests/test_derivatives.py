@@ -832,3 +832,31 @@ def test_further_arguments_go_to_their_functions():
     )
 
     np.testing.assert_allclose([result.params, joint.params], 3.0, atol=1e-5)
+
+
+def test_a_criterion_that_branches_is_never_called_outside_the_bounds():
+    seen = []
+
+    def fun(x):
+        if not isinstance(x, jax.core.Tracer):
+            seen.append(np.min(x))
+        return jnp.sum((x - 1) ** 2) if x[0] >= 0 else jnp.sum(x * jnp.nan)
+
+    bounds = om.Bounds(lower=0.0)
+    result = om.minimize(fun, np.zeros(2), "scipy_lbfgsb", bounds=bounds)
+    assert result.derivatives.kind == "exact"
+    assert len(seen) > 0
+    assert min(seen) >= 0
+    np.testing.assert_allclose(result.params, [1.0, 1.0], atol=1e-4)
+
+
+def test_numerical_derivatives_of_what_jax_cannot_batch():
+    def outside(x):
+        return np.sum((x - 1) ** 2)
+
+    def fun(x):
+        return jax.pure_callback(outside, jax.ShapeDtypeStruct((), jnp.float64), x)
+
+    result = om.minimize(fun, np.zeros(2), "scipy_lbfgsb", derivatives="numerical")
+    assert result.success
+    np.testing.assert_allclose(result.params, [1.0, 1.0], atol=1e-4)

@@ -436,6 +436,8 @@ class ScipyTrustConstr(ScipyMinimizer):
         "xtol": "convergence_xtol_rel",
         "disp": "display",
     }
+    # from SciPy's 0.1 it stops, with bounds, before the barrier has become small
+    fixed_options: ClassVar = {"initial_barrier_parameter": 1e-2}
     radius_option = "initial_tr_radius"
 
     convergence_gtol_abs: NonNegativeFloat = 1e-8

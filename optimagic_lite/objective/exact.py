@@ -137,6 +137,7 @@ class EagerFunctions:
             return sign * jnp.asarray(raw, dtype=jnp.float64).reshape(())
 
         self._value = value
+        self._space = space
         try:
             self._check(space.x0)
         except NotTraceableError:
@@ -176,9 +177,13 @@ class EagerFunctions:
         direction = np.cos(np.arange(len(x)))
         direction *= np.maximum(np.abs(x), 0.1) / np.linalg.norm(direction)
         for step in (1e-4, 1e-6):
-            up, down = self.value(x + step * direction), self.value(x - step * direction)
-            quotient, exact = (up - down) / (2 * step), float(g @ direction)
-            if abs(quotient - exact) <= 1e-3 * max(abs(quotient), abs(exact)) + 1e-6 * abs(f):
+            up, down = (
+                np.clip(x + sign * step * direction, self._space.lower, self._space.upper)
+                for sign in (1, -1)
+            )
+            change = (self.value(up) - self.value(down)) / (2 * step)
+            exact = float(g @ (up - down)) / (2 * step)
+            if abs(change - exact) <= 1e-3 * max(abs(change), abs(exact)) + 1e-6 * abs(f):
                 return
         raise NotTraceableError(
             "JAX's derivative disagrees with a difference quotient; does fun convert a "
