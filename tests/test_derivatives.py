@@ -839,7 +839,7 @@ def test_a_criterion_that_branches_is_never_called_outside_the_bounds():
 
     def fun(x):
         if not isinstance(x, jax.core.Tracer):
-            seen.append(np.min(x))
+            seen.append(float(np.min(x)))
         return jnp.sum((x - 1) ** 2) if x[0] >= 0 else jnp.sum(x * jnp.nan)
 
     bounds = om.Bounds(lower=0.0)
