@@ -38,8 +38,6 @@ class Program:
         data: Everything that the trace closed over and the arrays of ``fun_kwargs``.
         sign: 1 to minimize, -1 to maximize.
         signature: Equal for programs that compute the same function of x and data.
-        outline: The same without objects that Python compares by identity, such as functions
-            that a primitive carries and that are new in every trace.
         has_custom_rules: Whether a custom derivative rule is still to be applied, so that
             the signature says nothing about derivatives.
     """
@@ -48,7 +46,6 @@ class Program:
     data: tuple[jax.Array, ...]
     sign: float
     signature: Hashable
-    outline: Hashable
     has_custom_rules: bool
 
     def compile(
@@ -81,6 +78,14 @@ class Program:
         if len(_compiled) > _CACHE_SIZE:
             _compiled.popitem(last=False)
         return _compiled[key]
+
+    @property
+    def outline(self) -> Hashable:
+        """The signature without objects that Python compares by identity.
+
+        Functions that a primitive carries, for one, are new in every trace.
+        """
+        return _signature(self.jaxpr, with_objects=False)[0]
 
     @cached_property
     def _first_order(self) -> Hashable:
@@ -156,7 +161,8 @@ def trace(
         except Exception as error:
             reason = error
             continue
-        if program.outline != again.outline or not _equal(program.data, again.data):
+        is_same = program.signature == again.signature or program.outline == again.outline
+        if not (is_same and _equal(program.data, again.data)):
             raise ImpureError(
                 "two calls of fun gave two programs, so it draws random numbers, counts or "
                 "changes state; compiled, it would repeat what it did the first time"
@@ -172,10 +178,9 @@ def _trace_once(
     # a fresh function object: JAX would answer a known one from its cache of traces
     closed = jax.make_jaxpr(lambda *args: criterion(*args))(space.x0, *data)
     signature, has_custom_rules = _signature(closed.jaxpr)
-    outline, _ = _signature(closed.jaxpr, with_objects=False)
     arrays = tuple(jnp.asarray(value) for value in [*closed.consts, *data])
     weak = tuple(getattr(v.aval, "weak_type", False) for v in closed.jaxpr.invars)
-    return Program(closed.jaxpr, arrays, sign, (signature, weak), outline, has_custom_rules)
+    return Program(closed.jaxpr, arrays, sign, (signature, weak), has_custom_rules)
 
 
 def _is_array(leaf: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ class ParamTree:
     def __init__(self, params: Any) -> None:
         self._templates: list[Any] = []
         leaves: list[Leaf] = []
-        self._root = _read(params, (), leaves, self._templates)
+        self._root = _read(params, leaves, self._templates)
         self.leaves = tuple(leaves)
         self.n_params = leaves[-1].stop if leaves else 0
         if self.n_params == 0:
@@ -302,25 +303,37 @@ class ParamTree:
         return cls(template_of(json.loads(text)))
 
 
-def _read(value: Any, path: tuple[str, ...], leaves: list[Leaf], templates: list[Any]) -> _Node:
-    """Walk over the tree, append its leaves and return its structure."""
-    if type(value) in (dict, collections.defaultdict):
-        children = tuple(_read(v, (*path, str(k)), leaves, templates) for k, v in value.items())
-        return _DictNode(tuple(value), children, getattr(value, "default_factory", None))
-    level = None if is_frame(value) or is_series(value) else one_level(value)
-    if level is not None:
-        keys, values, treedef = level
-        children = tuple(
-            _read(v, (*path, k), leaves, templates) for k, v in zip(keys, values, strict=True)
-        )
-        return _OtherNode(keys, children, treedef)
-    kind = classify(value, "_".join(path))
-    shape = (len(value),) if kind in ("series", "frame") else np.shape(value)
-    start = leaves[-1].stop if leaves else 0
-    leaves.append(Leaf(path, kind, shape, start, start + int(np.prod(shape, dtype=int))))
-    # pandas objects carry an index, which the user may change later
-    templates.append(value.copy() if kind in ("series", "frame") else value)
-    return _LeafNode(len(leaves) - 1)
+def _walk(tree: Any, take: Callable[[Any, tuple[str, ...]], None]) -> _Node:
+    """Return the structure of a tree, after handing each leaf and its path to a function."""
+    places = itertools.count()
+
+    def visit(value: Any, path: tuple[str, ...]) -> _Node:
+        if type(value) in (dict, collections.defaultdict):
+            children = tuple(visit(v, (*path, str(k))) for k, v in value.items())
+            return _DictNode(tuple(value), children, getattr(value, "default_factory", None))
+        level = None if is_frame(value) or is_series(value) else one_level(value)
+        if level is not None:
+            keys, values, treedef = level
+            pairs = zip(keys, values, strict=True)
+            return _OtherNode(keys, tuple(visit(v, (*path, k)) for k, v in pairs), treedef)
+        take(value, path)
+        return _LeafNode(next(places))
+
+    return visit(tree, ())
+
+
+def _read(params: Any, leaves: list[Leaf], templates: list[Any]) -> _Node:
+    """Append the leaves of params and return its structure."""
+
+    def take(value: Any, path: tuple[str, ...]) -> None:
+        kind = classify(value, "_".join(path))
+        shape = (len(value),) if kind in ("series", "frame") else np.shape(value)
+        start = leaves[-1].stop if leaves else 0
+        leaves.append(Leaf(path, kind, shape, start, start + int(np.prod(shape, dtype=int))))
+        # pandas objects carry an index, which the user may change later
+        templates.append(value.copy() if kind in ("series", "frame") else value)
+
+    return _walk(params, take)
 
 
 def flatten_in_order(value: Any) -> tuple[list[Any], Callable[[Iterable[Any]], Any]]:
@@ -329,18 +342,7 @@ def flatten_in_order(value: Any) -> tuple[list[Any], Callable[[Iterable[Any]], A
     JAX's own functions sort the keys of dicts, and a criterion may rely on their order.
     """
     leaves: list[Any] = []
-
-    def read(value: Any) -> _Node:
-        if type(value) in (dict, collections.defaultdict):
-            children = tuple(read(v) for v in value.values())
-            return _DictNode(tuple(value), children, getattr(value, "default_factory", None))
-        level = None if is_frame(value) or is_series(value) else one_level(value)
-        if level is not None:
-            return _OtherNode(level[0], tuple(read(v) for v in level[1]), level[2])
-        leaves.append(value)
-        return _LeafNode(len(leaves) - 1)
-
-    root = read(value)
+    root = _walk(value, lambda leaf, _: leaves.append(leaf))
     return leaves, lambda values: _build(root, iter(values))
 
 
