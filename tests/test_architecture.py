@@ -14,7 +14,17 @@ PACKAGE = ROOT.name
 
 # From the bottom to the top. A module imports from its own layer and those below it.
 LAYERS = [
-    {"exceptions", "options", "constraints", "mark", "stopping", "failures", "data"},
+    {
+        "exceptions",
+        "options",
+        "constraints",
+        "mark",
+        "stopping",
+        "failures",
+        "data",
+        "compilation",
+        "utilities",
+    },
     {"space"},
     {"objective"},
     {"history", "log"},
@@ -35,7 +45,7 @@ HOMES = {
     "optax": ["algorithms.optax"],
     "optimistix": ["algorithms.optimistix"],
     "equinox": ["algorithms"],
-    "scipy": ["algorithms", "benchmarking"],
+    "scipy": ["algorithms", "benchmarking", "space"],
     "pickle": ["result"],
 }
 

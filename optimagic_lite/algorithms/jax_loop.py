@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimagic_lite.algorithms.base import Outcome
+from optimagic_lite.compilation import PureFunction
 from optimagic_lite.objective.exact import packed
 from optimagic_lite.stopping import Stop
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from optimagic_lite.evaluator import Evaluator
 
 Array = NDArray[np.float64]
-PureFunction = Callable[..., jax.Array]
 
 _MAX_STEPS = 256
 _NO_LIMIT = 2**62

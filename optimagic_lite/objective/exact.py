@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from optimagic_lite.compilation import PureFunction
 from optimagic_lite.objective.kinds import check_scalar
-from optimagic_lite.objective.tracing import ImpureError, NotTraceableError, Program, PureFunction
+from optimagic_lite.objective.tracing import ImpureError, NotTraceableError, Program
 from optimagic_lite.space.space import Space
 
 Array = NDArray[np.float64]
