@@ -10,13 +10,27 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from optimagic_lite import exceptions
+from optimagic_lite import exceptions, utilities
 from optimagic_lite.algos import algos
+from optimagic_lite.constraints import (
+    DecreasingConstraint,
+    EqualityConstraint,
+    FixedConstraint,
+    FlatCovConstraint,
+    FlatSDCorrConstraint,
+    IncreasingConstraint,
+    LinearConstraint,
+    NonlinearConstraint,
+    PairwiseEqualityConstraint,
+    ProbabilityConstraint,
+)
 from optimagic_lite.evaluator import CallbackState
 from optimagic_lite.history import History
 from optimagic_lite.optimize import maximize, minimize
-from optimagic_lite.options import Bounds, NumdiffOptions, SQLiteLogOptions
+from optimagic_lite.options import Bounds, NumdiffOptions, ScalingOptions, SQLiteLogOptions
 from optimagic_lite.result import OptimizeResult
+from optimagic_lite.space.inspection import check_constraints, count_free_params
+from optimagic_lite.space.space import make_space
 
 if TYPE_CHECKING:
     from optimagic_lite.log.reader import SQLiteLogReader
@@ -28,17 +42,32 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "Bounds",
     "CallbackState",
+    "DecreasingConstraint",
+    "EqualityConstraint",
+    "FixedConstraint",
+    "FlatCovConstraint",
+    "FlatSDCorrConstraint",
     "History",
+    "IncreasingConstraint",
+    "LinearConstraint",
+    "NonlinearConstraint",
     "NumdiffOptions",
     "OptimizeResult",
+    "PairwiseEqualityConstraint",
+    "ProbabilityConstraint",
     "SQLiteLogOptions",
     "SQLiteLogReader",
+    "ScalingOptions",
     "algos",
+    "check_constraints",
+    "count_free_params",
     "criterion_plot",
     "exceptions",
+    "make_space",
     "maximize",
     "minimize",
     "params_plot",
+    "utilities",
 ]
 
 _LAZY = {

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from optimagic_lite.exceptions import (
     InvalidAlgoInfoError,
+    InvalidConstraintError,
     InvalidFunctionError,
     UserFunctionRuntimeError,
     warn_user,
@@ -28,6 +29,7 @@ from optimagic_lite.failures import (
 )
 from optimagic_lite.history import History, Kind, Task
 from optimagic_lite.objective import numerical
+from optimagic_lite.objective.constraints import NativeConstraint
 from optimagic_lite.objective.objective import Objective
 from optimagic_lite.space.space import Space
 from optimagic_lite.stopping import Limits, Stop, StopRun
@@ -81,14 +83,17 @@ class Evaluator:
         callback: Called with a ``CallbackState`` after each evaluation; ends the run by
             returning True or raising StopIteration.
         allowed: Which of "jac" and "hess" the algorithm declared to use.
+        constraints: Those that the algorithm takes natively.
 
     Attributes:
         n_fun: Evaluations of the criterion, the start included.
         n_jac: Evaluations of the gradient.
         n_hess: Evaluations of the Hessian or of its product with a vector.
         n_numdiff: Evaluations of the criterion for difference quotients.
+        n_constraint: Evaluations of the native constraints.
         n_failed: Failures.
-        best_x: Best point so far.
+        best_x: Best point so far: of those that violate constraints least, the lowest.
+        best_violation: Largest violation of native constraints there, beyond their tolerance.
         best_f: Its value.
         best_gradient: Its gradient, where known.
         last_failure: Number of evaluations before the last failure.
@@ -110,14 +115,16 @@ class Evaluator:
         errors: ErrorPolicy,
         callback: Callable[[CallbackState], Any] | None = None,
         allowed: frozenset[str] = frozenset(),
+        constraints: tuple[NativeConstraint, ...] = (),
     ) -> None:
         self.objective = objective
         self.space = space
         self.limits = limits
         self.errors = errors
         self.n_fun = self.n_jac = self.n_hess = self.n_iterations = 0
-        self.n_numdiff = self.n_failed = 0
-        self.best_x, self.best_f = space.x0, math.inf
+        self.n_numdiff = self.n_failed = self.n_constraint = 0
+        self.constraints = constraints
+        self.best_x, self.best_f, self.best_violation = space.x0, math.inf, math.inf
         self.best_gradient: Array | None = None
         self.start_fun = math.nan
         self.last_failure = 0
@@ -132,6 +139,8 @@ class Evaluator:
         self._last_x: Array | None = None
         self._last_f = math.nan
         self._last_gradient: Array | None = None
+        self._constraint_x: Array | None = None
+        self._constraint_values: list[Array] = []
         self._eps = numerical.EPS_DOUBLE
         self._batch = 0
         self._begin = time.perf_counter()
@@ -185,12 +194,54 @@ class Evaluator:
         found = self._guarded(lambda: product(x, v), x, "hessp")
         return v.copy() if found is None else found
 
+    def constraint(self, i: int, x: Array) -> Array:
+        """Return the values of native constraint i at x, shape (m,); all are evaluated at once."""
+        if self._constraint_x is None or not np.array_equal(self._constraint_x, x):
+            self._constraint_values = self._values_of_constraints(x)
+            self._constraint_x = x.copy()
+        return self._constraint_values[i]
+
+    def constraint_jac(self, i: int, x: Array) -> Array:
+        """Return the Jacobian of native constraint i at x, shape (m, n_x)."""
+        constraint = self.constraints[i]
+        found = self._guarded(lambda: constraint.jacobian(x), x, "jac", constraint.name)
+        return np.zeros((len(constraint.lower), len(x))) if found is None else found
+
+    def constraint_hess(self, i: int, x: Array, v: Array) -> Array:
+        """Return the Hessian of ``v @ value`` of native constraint i at x, shape (n_x, n_x)."""
+        constraint = self.constraints[i]
+        assert constraint.hessian is not None
+        hessian = constraint.hessian
+        found = self._guarded(lambda: hessian(x, v), x, "hess", constraint.name)
+        return np.zeros((len(x), len(x))) if found is None else found
+
+    def violation(self, x: Array) -> float:
+        """Return the largest violation of bounds and native constraints at x."""
+        outside = np.maximum(self.space.lower - x, x - self.space.upper).max(initial=0.0)
+        parts = [c.violation(self.constraint(i, x)) for i, c in enumerate(self.constraints)]
+        return max(float(outside), *parts, 0.0)
+
     def batch_fun(self, xs: Array, kind: Kind = "path") -> Array:
         """Return the values at points of shape (k, n_x), evaluated and recorded as one batch."""
         values = self._evaluate_batch(xs, kind)
         failed = np.flatnonzero(np.isnan(values))
         values[failed] = [self.penalty(xs[i])[0] for i in failed]
         return values
+
+    def better_neighbour(self) -> Array | None:
+        """Evaluate neighbours of the best point where it is a corner; return one that is better.
+
+        Better by more than rounding; None if there is none, or the best point is no corner.
+        """
+        before, violation = self.best_f, self.best_violation
+        xs = self.space.neighbours(self.best_x)
+        if not len(xs):
+            return None
+        values = self.batch_fun(xs)
+        gain = before - float(values.min())
+        if self.best_violation > violation or gain <= 1e-10 * max(1.0, abs(before)):
+            return None
+        return np.array(self.best_x)
 
     def iteration(self) -> None:
         """Count an iteration of an algorithm that says so, and stop at the limit."""
@@ -243,7 +294,7 @@ class Evaluator:
         sign = self.objective.sign
         self.start_fun = self.user_value(self._last_f)
         self.penalty = self.errors.penalty(x, self.start_fun, sign)
-        if self.uses_gradient:
+        if self.uses_gradient and len(x):
             self.jac(x)
         self._is_starting = False
 
@@ -339,13 +390,17 @@ class Evaluator:
         self.n_fun += 1
         if gradient is not None:
             self.n_jac += 1
-        if f < self.best_f:
+        excess = self._excess(row) if self.constraints else 0.0
+        if (excess, f) < (self.best_violation, self.best_f):
             self.best_x, self.best_f, self.best_gradient = row, f, gradient
+            self.best_violation = excess
         value = self.objective.sign * f
         if self._history is not None:
-            self._history.append(row, value, *times, task, kind, self._batch)
+            self._history.append(row, value, *times, task, kind, self._batch, excess)
         if self._log is not None:
-            self._log.write(row, value, *times, task, kind, self._batch)
+            flat = self.space.to_flat(row)
+            beyond = excess if self.constraints else None
+            self._log.write(flat, value, *times, task, kind, self._batch, None, beyond)
         self._batch += 1
         if self._callback is not None:
             self._notify(row, value)
@@ -366,7 +421,7 @@ class Evaluator:
             if self._history is not None:
                 self._history.append(row, math.nan, *times, task, kind, self._batch)
         if self._log is not None:
-            self._log.write(row, None, *times, task, kind, self._batch, message)
+            self._log.write(self.space.to_flat(row), None, *times, task, kind, self._batch, message)
         self._batch += 1
         return self._error(row, message, cause)
 
@@ -389,7 +444,7 @@ class Evaluator:
     def _not_finite(self, f: float, gradient: Array) -> str:
         if not math.isfinite(f):
             return value_message(self.user_value(f))
-        names = [self.space.names[i] for i in np.flatnonzero(~np.isfinite(gradient))[:5]]
+        names = [self.space.x_names[i] for i in np.flatnonzero(~np.isfinite(gradient))[:5]]
         return f"the derivative with respect to {', '.join(names)} is not finite"
 
     def _notify(self, x: Array, value: float) -> None:
@@ -413,6 +468,29 @@ class Evaluator:
             raise
         if isinstance(stop, (bool, np.bool_)) and stop:
             raise StopRun(Stop.CALLBACK)
+
+    # ---- native constraints --------------------------------------------------------------
+
+    def _excess(self, x: Array) -> float:
+        """Return the largest violation beyond the tolerance."""
+        return max(c.excess(self.constraint(i, x)) for i, c in enumerate(self.constraints))
+
+    def _values_of_constraints(self, x: Array) -> list[Array]:
+        self.n_constraint += 1
+        return [self._value_of_constraint(constraint, x) for constraint in self.constraints]
+
+    def _value_of_constraint(self, constraint: NativeConstraint, x: Array) -> Array:
+        if constraint.matrix is not None:
+            return constraint.value(x)
+        found = self._guarded(lambda: constraint.value(x), x, "fun", constraint.name)
+        if found is not None:
+            return found
+        # as far from fulfilled as a number that solvers can compute with
+        far = self.penalty(x)[0] if hasattr(self, "penalty") else 1.0
+        size = 1.0 + abs(far)
+        return np.where(
+            np.isfinite(constraint.lower), constraint.lower - size, constraint.upper + size
+        )
 
     # ---- derivatives apart from the value ------------------------------------------------
 
@@ -439,21 +517,32 @@ class Evaluator:
             gradient = self._differences(x, math.nan)
         return self.penalty(x)[1] if gradient is None else gradient
 
-    def _guarded(self, call: Callable[[], Array], x: Array, task: Task) -> Array | None:
-        """Call a derivative, log the call, and return its value, or None if it failed."""
+    def _guarded(
+        self, call: Callable[[], Array], x: Array, task: Task, owner: str = ""
+    ) -> Array | None:
+        """Call what is no criterion, log the call, and return its value, or None if it failed.
+
+        Args:
+            call: A derivative of the criterion, or a constraint, which is not logged by itself.
+            x: Where.
+            task: What is evaluated.
+            owner: How to call the constraint in messages; "" for the criterion.
+        """
         start = self.elapsed()
         error: Exception | None = None
+        what = f"{task} of {owner}" if owner else task
         try:
             out = call()
-            message = None if np.isfinite(out).all() else f"{task} is not finite"
-        except InvalidFunctionError:
+            message = None if np.isfinite(out).all() else f"{what} is not finite"
+        except (InvalidFunctionError, InvalidConstraintError):
             raise
         except Exception as caught:
-            error, message = caught, exception_message(caught, task)
+            error, message = caught, exception_message(caught, what)
         times = (start, self.elapsed())
         if message is None:
-            if self._log is not None:
-                self._log.write(x, None, *times, task, "derivative", self._batch)
+            if self._log is not None and not owner:
+                flat = self.space.to_flat(x)
+                self._log.write(flat, None, *times, task, "derivative", self._batch)
             return out
         failure = self._fail(x, message, error, times, task, "derivative")
         if self._raises:
@@ -538,14 +627,18 @@ class Evaluator:
             return
         edges = np.linspace(start, self.elapsed(), len(xs) + 1)
         user_values = self.objective.sign * values
+        excess, beyond = np.zeros(len(xs)), None
+        if self.constraints and kind != "derivative":
+            excess = beyond = np.array([self._excess(x) for x in xs])
         if self._log is not None:
             self._log.write_many(
-                xs, user_values, edges[:-1], edges[1:], task, kind, self._batch, messages
-            )
+                self.space.to_flat_rows(xs), user_values, edges[:-1], edges[1:], task, kind,
+                self._batch, messages, beyond,
+            )  # fmt: skip
         if kind == "derivative":
             self.n_numdiff += len(xs)
         else:
-            self._take_rows(np.array(xs), values, user_values, edges, task, kind)
+            self._take_rows(np.array(xs), values, user_values, edges, task, kind, excess)
         self._batch += 1
         failed = [i for i, message in enumerate(messages) if message is not None]
         if failed:
@@ -559,16 +652,26 @@ class Evaluator:
                 self._notify(x, value)
 
     def _take_rows(
-        self, xs: Array, values: Array, user_values: Array, edges: Array, task: Task, kind: Kind
+        self,
+        xs: Array,
+        values: Array,
+        user_values: Array,
+        edges: Array,
+        task: Task,
+        kind: Kind,
+        excess: Array,
     ) -> None:
         """Count rows, look for the best and add them to the history."""
         self.n_fun += len(xs)
-        best = int(np.argmin(np.where(np.isnan(values), np.inf, values)))
-        if values[best] < self.best_f:
+        comparable = np.where(np.isnan(values), np.inf, values)
+        best = int(np.lexsort((comparable, np.where(np.isinf(comparable), np.inf, excess)))[0])
+        if (excess[best], comparable[best]) < (self.best_violation, self.best_f):
             self.best_x, self.best_f = xs[best].copy(), float(values[best])
-            self.best_gradient = None
+            self.best_violation, self.best_gradient = float(excess[best]), None
         if self._history is None:
             return
-        times = edges.tolist()
+        times, beyond = edges.tolist(), excess.tolist()
         for i, value in enumerate(user_values.tolist()):
-            self._history.append(xs[i], value, times[i], times[i + 1], task, kind, self._batch)
+            self._history.append(
+                xs[i], value, times[i], times[i + 1], task, kind, self._batch, beyond[i]
+            )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -17,7 +17,7 @@ Task = Literal["fun", "fun_and_jac", "jac", "hess", "hessp"]
 
 _COLUMNS = (
     "fun", "params", "time", "start_time", "stop_time", "batches", "task", "kind",
-    "monotone_fun", "is_accepted", "flat_params", "flat_param_names", "direction",
+    "violation", "monotone_fun", "is_accepted", "flat_params", "flat_param_names", "direction",
 )  # fmt: skip
 
 
@@ -44,52 +44,69 @@ class History:
     Args:
         direction: "minimize" or "maximize".
         structure: Names the entries of the flat vectors and rebuilds params.
+        to_flat_rows: Turns rows as they are added, shape (k, n_x), into flat vectors, shape
+            (k, n_params), when they are first looked at; None if they are flat.
 
     Attributes:
         direction: As given.
     """
 
-    def __init__(self, direction: Direction, structure: ParamsStructure) -> None:
+    def __init__(
+        self,
+        direction: Direction,
+        structure: ParamsStructure,
+        to_flat_rows: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
+    ) -> None:
         self.direction = direction
         self._structure = structure
-        self._flat: list[NDArray[np.float64]] = []
+        self._to_flat_rows = to_flat_rows
+        self._rows: list[NDArray[np.float64]] = []
+        self._n_flat = 0
         self._fun: list[float] = []
         self._start: list[float] = []
         self._stop: list[float] = []
         self._task: list[Task] = []
         self._kind: list[Kind] = []
         self._batches: list[int] = []
+        self._violation: list[float] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        # what turns rows into flat vectors holds compiled functions
+        return self.__dict__ | {"_rows": self._flat, "_to_flat_rows": None}
 
     def append(
         self,
-        flat: NDArray[np.float64],
+        row: NDArray[np.float64],
         fun: float,
         start: float,
         stop: float,
         task: Task,
         kind: Kind = "path",
         batch: int | None = None,
+        violation: float = 0.0,
     ) -> None:
         """Add a row.
 
         Args:
-            flat: Parameters, shape (n_params,). Kept, not copied.
+            row: Parameters, flat or as ``to_flat_rows`` takes them. Kept, not copied.
             fun: Value in the user's sign; NaN for a failed evaluation.
             start: Seconds from the start of the run to the start of the evaluation.
             stop: The same for its end.
             task: What was evaluated.
             kind: Why it was evaluated.
             batch: Rows with the same number were evaluated together; None begins a new batch.
+            violation: Largest violation of a constraint beyond its tolerance.
         """
         if batch is None:
             batch = self._batches[-1] + 1 if self._batches else 0
-        self._flat.append(flat)
+        self._rows.append(row)
         self._fun.append(fun)
         self._start.append(start)
         self._stop.append(stop)
         self._task.append(task)
         self._kind.append(kind)
         self._batches.append(batch)
+        self._violation.append(violation)
 
     def __len__(self) -> int:
         return len(self._fun)
@@ -108,6 +125,15 @@ class History:
         return len(self.flat_param_names)
 
     @property
+    def _flat(self) -> list[NDArray[np.float64]]:
+        """All rows as flat vectors."""
+        if self._to_flat_rows is not None and self._n_flat < len(self._rows):
+            new = np.array(self._rows[self._n_flat :])
+            self._rows[self._n_flat :] = list(self._to_flat_rows(new))
+        self._n_flat = len(self._rows)
+        return self._rows
+
+    @property
     def fun(self) -> list[float]:
         """Values in the user's sign; NaN where the evaluation failed."""
         return list(self._fun)
@@ -124,7 +150,8 @@ class History:
 
     def flat_at(self, positions: NDArray[np.intp]) -> NDArray[np.float64]:
         """Return the rows of ``flat_params`` at some positions, without building all of it."""
-        return np.array([self._flat[i] for i in positions], dtype=np.float64)
+        flat = self._flat
+        return np.array([flat[i] for i in positions], dtype=np.float64)
 
     @property
     def flat_param_names(self) -> list[str]:
@@ -164,13 +191,22 @@ class History:
 
     @property
     def monotone_fun(self) -> NDArray[np.float64]:
-        """The best value up to each row; NaN before the first success."""
-        return best_so_far(self._fun, self.direction)
+        """The best value up to each row; NaN before the first success that is feasible."""
+        return best_so_far(self._feasible_fun, self.direction)
+
+    @property
+    def violation(self) -> list[float]:
+        """Largest violation of a native constraint beyond its tolerance; 0 where all hold."""
+        return list(self._violation)
+
+    @property
+    def _feasible_fun(self) -> NDArray[np.float64]:
+        return np.where(np.array(self._violation) > 0, np.nan, np.array(self._fun, dtype=float))
 
     @property
     def is_accepted(self) -> NDArray[np.bool_]:
-        """Whether a row is at least as good as all before it."""
-        fun = np.array(self._fun, dtype=np.float64)
+        """Whether a row is feasible and at least as good as all before it."""
+        fun = self._feasible_fun
         with np.errstate(invalid="ignore"):
             return np.asarray(np.isfinite(fun) & (fun == self.monotone_fun))
 
@@ -178,7 +214,7 @@ class History:
         """Return all rows as a DataFrame with one column a parameter.
 
         Returns:
-            Columns ``fun, time, start_time, stop_time, task, kind, batch`` and then the
+            Columns ``fun, time, start_time, stop_time, task, kind, batch, violation`` and then the
             parameters, named ``params.<name>`` where a name is taken already.
         """
         import pandas as pd
@@ -191,13 +227,16 @@ class History:
             "task": self._task,
             "kind": self._kind,
             "batch": self._batches,
+            "violation": self._violation,
         }
         names = [f"params.{n}" if n in columns else n for n in self.flat_param_names]
         flat = pd.DataFrame(self.flat_params, columns=names)
         return pd.concat([pd.DataFrame(columns), flat], axis=1)
 
 
-def best_so_far(fun: Sequence[float], direction: Direction) -> NDArray[np.float64]:
+def best_so_far(
+    fun: Sequence[float] | NDArray[np.float64], direction: Direction
+) -> NDArray[np.float64]:
     """Return the running minimum, or maximum, ignoring values that are not finite.
 
     Args:

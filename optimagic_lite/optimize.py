@@ -14,6 +14,7 @@ from optimagic_lite.algorithms.base import Outcome, run
 from optimagic_lite.evaluator import Evaluator
 from optimagic_lite.exceptions import InvalidFunctionError, UserFunctionRuntimeError
 from optimagic_lite.history import Direction, History
+from optimagic_lite.objective.constraints import NativeConstraint, make_native_constraints
 from optimagic_lite.objective.kinds import scalar_value
 from optimagic_lite.objective.objective import (
     Derivatives,
@@ -24,10 +25,17 @@ from optimagic_lite.objective.objective import (
     make_objective,
 )
 from optimagic_lite.objective.tracing import NotTraceableError
-from optimagic_lite.options import Bounds, NumdiffOptions, SQLiteLogOptions
-from optimagic_lite.problem import Problem, check_capabilities, check_objective, make_problem
+from optimagic_lite.options import Bounds, NumdiffOptions, ScalingOptions, SQLiteLogOptions
+from optimagic_lite.problem import (
+    Problem,
+    check_capabilities,
+    check_native_constraints,
+    check_objective,
+    make_problem,
+    make_problem_space,
+)
 from optimagic_lite.result import OptimizeResult, make_result
-from optimagic_lite.space.space import Space, make_space
+from optimagic_lite.space.space import BoundsAs, Space
 from optimagic_lite.stopping import Limits
 
 if TYPE_CHECKING:
@@ -52,7 +60,7 @@ def minimize(
     logging: SQLiteLogOptions | str | Path | None = None,
     error_handling: str = "raise",
     error_penalty: dict[str, float] | None = None,
-    scaling: Any = False,
+    scaling: ScalingOptions | dict[str, Any] | bool = False,
     multistart: Any = False,
     collect_history: bool = True,
     skip_checks: bool = False,
@@ -63,6 +71,7 @@ def minimize(
     hessp: Callable[..., Any] | None = None,
     callback: Callable[..., Any] | None = None,
     derivatives: DerivativesArgument = "auto",
+    bounds_as: BoundsAs = "bounds",
     options: None = None,
     tol: None = None,
 ) -> OptimizeResult:
@@ -76,7 +85,9 @@ def minimize(
             or any nesting of those in containers that JAX knows. All numbers are float64.
         algorithm: Name, class or instance, see ``om.algos``.
         bounds: ``om.Bounds``, SciPy's ``Bounds`` or a sequence of pairs in flat order.
-        constraints: Not available yet.
+        constraints: A constraint such as ``om.FixedConstraint(selector)``, a dict
+            ``{"type": "fixed", "loc": ...}``, or any iterable of those. Most hold at every
+            evaluation, with any algorithm; see the how-to page.
         fun_kwargs: Further arguments of fun, hess and hessp. Arrays and floats in it are data:
             other values of the same shape need no compilation.
         algo_options: Options of the algorithm by name. Those that only other algorithms have
@@ -93,7 +104,7 @@ def minimize(
             ``UserFunctionRuntimeError``. "continue": a penalty replaces the value.
         error_penalty: ``{"constant": ..., "slope": ...}`` of that penalty, which is
             ``constant + slope * distance from start``.
-        scaling: Not available yet.
+        scaling: True or ``om.ScalingOptions``: scale the parameters that the algorithm sees.
         multistart: Not available yet.
         collect_history: Whether the result has a history.
         skip_checks: Do not trace a JAX criterion twice to find impure ones; saves milliseconds.
@@ -106,6 +117,8 @@ def minimize(
             returning True or raising StopIteration.
         derivatives: "auto": the user's where given, exact ones where fun is written in JAX,
             numerical else. "exact": an error where they would be numerical. "numerical": always.
+        bounds_as: "bounds": bounds are passed on to the algorithm. "transform": a smooth
+            transformation keeps them, for algorithms that cannot.
         options: Refused; use algo_options.
         tol: Refused; use algo_options.
 
@@ -146,7 +159,7 @@ def maximize(
     logging: SQLiteLogOptions | str | Path | None = None,
     error_handling: str = "raise",
     error_penalty: dict[str, float] | None = None,
-    scaling: Any = False,
+    scaling: ScalingOptions | dict[str, Any] | bool = False,
     multistart: Any = False,
     collect_history: bool = True,
     skip_checks: bool = False,
@@ -157,6 +170,7 @@ def maximize(
     hessp: Callable[..., Any] | None = None,
     callback: Callable[..., Any] | None = None,
     derivatives: DerivativesArgument = "auto",
+    bounds_as: BoundsAs = "bounds",
     options: None = None,
     tol: None = None,
 ) -> OptimizeResult:
@@ -175,14 +189,17 @@ def maximize(
 
 def _optimize(direction: Direction, arguments: dict[str, Any]) -> OptimizeResult:
     problem = make_problem(direction, arguments)
-    space = make_space(problem.params, problem.bounds)
+    space = make_problem_space(problem)
     check_capabilities(problem, space)
     _check_log(problem)
     with jax.enable_x64(True):
+        constraints = _native_constraints(problem, space)
         start, objective = _begin(problem, space)
-        history = History(direction, space.tree) if problem.collect_history else None
+        history = None
+        if problem.collect_history:
+            history = History(direction, space.tree, space.to_flat_rows)
         log = _open_log(problem, space, objective)
-        evaluator = _evaluator(problem, space, objective, history, log)
+        evaluator = _evaluator(problem, space, objective, constraints, history, log)
 
         def result(outcome: Outcome) -> OptimizeResult:
             return make_result(
@@ -293,6 +310,7 @@ def _evaluator(
     problem: Problem,
     space: Space,
     objective: Objective,
+    constraints: tuple[NativeConstraint, ...],
     history: History | None,
     log: LogWriter | None,
 ) -> Evaluator:
@@ -312,7 +330,19 @@ def _evaluator(
         errors=problem.errors,
         callback=problem.callback,
         allowed=algorithm.algo_info.allowed,
+        constraints=constraints,
     )
+
+
+def _native_constraints(problem: Problem, space: Space) -> tuple[NativeConstraint, ...]:
+    constraints = make_native_constraints(
+        space,
+        derivatives=problem.derivatives,
+        numdiff=problem.numdiff_options,
+        check=not problem.skip_checks,
+    )
+    check_native_constraints(problem, constraints)
+    return constraints
 
 
 def _check_log(problem: Problem) -> None:
@@ -338,7 +368,7 @@ def _open_log(problem: Problem, space: Space, objective: Objective) -> LogWriter
         algo_options=dataclasses.asdict(problem.algorithm),
         param_names=space.names,
         structure=space.tree.to_json(),
-        start_params=space.x0,
+        start_params=space.to_flat(space.x0),
         derivatives=dataclasses.asdict(derivatives),
     )
     return LogWriter(problem.logging, record)

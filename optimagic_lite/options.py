@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import numbers
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
+
+import numpy as np
 
 from optimagic_lite.exceptions import (
     InvalidNumdiffOptionsError,
+    InvalidScalingError,
     LogError,
+    OptimagicError,
     did_you_mean,
 )
 
 IfExists = Literal["raise", "extend", "replace"]
+ScalingMethod = Literal["start_values", "bounds"]
 NumdiffMethod = Literal["central", "forward", "backward"]
 
 
@@ -42,6 +50,61 @@ class Bounds:
     upper: Any = None
     soft_lower: Any = None
     soft_upper: Any = None
+
+
+@dataclass(frozen=True)
+class ScalingOptions:
+    """How the parameters that an algorithm sees are scaled.
+
+    What it sees are free parameters, after constraints have been built in.
+
+    Args:
+        method: "start_values" (default) divides each by its start value in absolute terms, at
+            least ``clipping_value``. "bounds" maps the range between the bounds to one between 0
+            and ``magnitude``; all bounds must be finite.
+        clipping_value: Smallest divisor with "start_values".
+        magnitude: What scaled values are multiplied with.
+
+    Raises:
+        InvalidScalingError: If a value is not valid.
+
+    Example:
+        >>> import optimagic_lite as om
+        >>> om.minimize(lambda x: ((x - [1000.0, 0.01]) ** 2).sum(), np.array([900.0, 0.02]),
+        ...             "scipy_bfgs", scaling=om.ScalingOptions(clipping_value=0.01)).n_free
+        2
+    """
+
+    method: ScalingMethod = "start_values"
+    clipping_value: float = 0.1
+    magnitude: float = 1.0
+
+    def __post_init__(self) -> None:
+        methods = get_args(ScalingMethod)
+        if self.method not in methods:
+            raise InvalidScalingError(
+                f"method must be one of {', '.join(map(repr, methods))}, not {self.method!r}."
+                + did_you_mean(self.method, methods)
+            )
+        for name in ("clipping_value", "magnitude"):
+            value = getattr(self, name)
+            is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+            if not is_number or not 0 < float(value) < math.inf:
+                raise InvalidScalingError(f"{name} must be a positive number, not {value!r}.")
+
+
+def read_scaling(scaling: Any) -> ScalingOptions | None:
+    """Bring all ways to ask for scaling into one; None means no scaling.
+
+    Args:
+        scaling: None, a bool, ``ScalingOptions`` or a dict of its fields.
+
+    Raises:
+        InvalidScalingError: If it is something else.
+    """
+    if scaling is None or isinstance(scaling, (bool, np.bool_)):
+        return ScalingOptions() if scaling else None
+    return read_record(scaling, ScalingOptions, InvalidScalingError)
 
 
 @dataclass(frozen=True)
@@ -121,3 +184,24 @@ class SQLiteLogOptions:
                 f"not {value!r}." + did_you_mean(value, choices)
             )
         object.__setattr__(self, "if_database_exists", value)
+
+
+_Record = TypeVar("_Record")
+
+
+def read_record(value: Any, cls: type[_Record], error: type[OptimagicError]) -> _Record:
+    """Return an options record from None, itself or a dict."""
+    if value is None:
+        return cls()
+    if isinstance(value, cls):
+        return value
+    valid = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+    if not isinstance(value, Mapping):
+        raise error(f"Expected om.{cls.__name__} or a dict, not {value!r}.")
+    for key in value:
+        if key not in valid:
+            raise error(
+                f"{cls.__name__} has no field {key!r}.{did_you_mean(key, valid)} "
+                f"Its fields are {', '.join(valid)}."
+            )
+    return cls(**value)

@@ -6,30 +6,31 @@ import inspect
 import math
 import numbers
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from optimagic_lite.algorithms.base import REGISTRY, Algorithm
+from optimagic_lite.algorithms.base import REGISTRY, AlgoInfo, Algorithm
 from optimagic_lite.algos import SCIPY_METHODS, resolve_algorithm
 from optimagic_lite.exceptions import (
     AliasError,
     InvalidAlgoOptionError,
     InvalidBoundsError,
+    InvalidConstraintError,
     InvalidFunctionError,
     InvalidKwargsError,
     InvalidNumdiffOptionsError,
     LogError,
     MissingInputError,
     NotAvailableError,
-    OptimagicError,
     did_you_mean,
 )
 from optimagic_lite.failures import ErrorPolicy
 from optimagic_lite.history import Direction
+from optimagic_lite.objective.constraints import NativeConstraint
 from optimagic_lite.objective.objective import DerivativesArgument, Objective, UserFunctions
-from optimagic_lite.options import NumdiffOptions, SQLiteLogOptions
-from optimagic_lite.space.space import Space
+from optimagic_lite.options import NumdiffOptions, SQLiteLogOptions, read_record
+from optimagic_lite.space.space import BoundsAs, Space, make_space
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,9 @@ class Problem:
     params: Any
     algorithm: Algorithm
     bounds: Any
+    constraints: Any
+    scaling: Any
+    bounds_as: BoundsAs
     derivatives: DerivativesArgument
     numdiff_options: NumdiffOptions
     logging: SQLiteLogOptions | None
@@ -75,6 +79,11 @@ def make_problem(direction: Direction, arguments: Mapping[str, Any]) -> Problem:
             f"derivatives must be one of {', '.join(map(repr, choices))}, not "
             f"{a['derivatives']!r}.{did_you_mean(a['derivatives'], choices)}"
         )
+    if a["bounds_as"] not in get_args(BoundsAs):
+        raise InvalidBoundsError(
+            f"bounds_as must be 'bounds' or 'transform', not {a['bounds_as']!r}."
+            + did_you_mean(a["bounds_as"], get_args(BoundsAs))
+        )
     if a["callback"] is not None and not callable(a["callback"]):
         raise InvalidFunctionError(f"callback must be a function, not {a['callback']!r}.")
     return Problem(
@@ -83,8 +92,13 @@ def make_problem(direction: Direction, arguments: Mapping[str, Any]) -> Problem:
         params=a["params"],
         algorithm=resolve_algorithm(a["algorithm"], a["algo_options"]),
         bounds=a["bounds"],
+        constraints=a["constraints"],
+        scaling=a["scaling"],
+        bounds_as=a["bounds_as"],
         derivatives=a["derivatives"],
-        numdiff_options=_record(a["numdiff_options"], NumdiffOptions, InvalidNumdiffOptionsError),
+        numdiff_options=read_record(
+            a["numdiff_options"], NumdiffOptions, InvalidNumdiffOptionsError
+        ),
         logging=_log_options(a["logging"]),
         errors=_error_policy(direction, a["error_handling"], a["error_penalty"]),
         callback=a["callback"],
@@ -93,20 +107,42 @@ def make_problem(direction: Direction, arguments: Mapping[str, Any]) -> Problem:
     )
 
 
+def make_problem_space(problem: Problem) -> Space:
+    """Build the space in which the algorithm of a problem searches."""
+    return make_space(
+        problem.params,
+        bounds=problem.bounds,
+        constraints=problem.constraints,
+        scaling=problem.scaling,
+        bounds_as=problem.bounds_as,
+        keeps_bounds=problem.algorithm.algo_info.supports_bounds,
+    )
+
+
 def check_capabilities(problem: Problem, space: Space) -> None:
     """Refuse what the algorithm cannot do, before the first evaluation."""
     info = problem.algorithm.algo_info
-    if space.has_bounds and not info.supports_bounds:
-        able = [
-            name
-            for name, cls in sorted(REGISTRY.items())
-            if cls.algo_info.supports_bounds
-            and cls.algo_info.needs_jac == info.needs_jac
-            and cls.algo_info.is_global == info.is_global
-        ]
+    if len(space.bounded) and not info.supports_bounds:
+        named = [space.names[i] for i in space.bounded[:5]]
+        more = f" and {len(space.bounded) - 5} more" if len(space.bounded) > 5 else ""
         raise InvalidBoundsError(
-            f"{info.name} cannot keep bounds, and there are some. Algorithms that can: "
-            f"{', '.join(able)}."
+            f"{info.name} cannot keep bounds, and there are some on {', '.join(named)}{more}. Use "
+            'bounds_as="transform", or one of the algorithms that can: '
+            f"{_able(info, lambda other: other.supports_bounds)}."
+        )
+    takes_native = info.supports_nonlinear_constraints
+    if space.rows and not (takes_native or info.supports_linear_constraints):
+        names = " and ".join(dict.fromkeys(rows.name for rows in space.rows))
+        raise InvalidConstraintError(
+            f"No bijection carries {names} together with bounds and other constraints, and "
+            f"{info.name} takes no linear constraints. Algorithms that do: "
+            f"{_able(info, _takes_rows)}."
+        )
+    if space.nonlinear and not takes_native:
+        names = " and ".join(demand.name for demand in space.nonlinear)
+        raise InvalidConstraintError(
+            f"{info.name} takes no nonlinear constraints, and there is {names}. Algorithms that "
+            f"do: {_able(info, lambda other: other.supports_nonlinear_constraints)}."
         )
     functions = problem.functions
     given = [
@@ -125,6 +161,12 @@ def check_capabilities(problem: Problem, space: Space) -> None:
         raise NotAvailableError(
             f'{info.name} runs inside JAX, where derivatives="numerical" cannot be had. Choose '
             "an algorithm of SciPy or NLopt."
+        )
+    second = [n for n in ("hess", "hessp") if n in given]
+    if second and space.is_curved and not {"jac", "fun_and_jac"} & set(given):
+        raise NotAvailableError(
+            f"With constraints that are built in by a transformation, {second[0]} says nothing "
+            "without the gradient. Give jac or fun_and_jac as well."
         )
     unused = [n for n in ("hess", "hessp") if getattr(functions, n) is not None]
     if unused and not (info.needs_hess or info.uses_hess):
@@ -147,13 +189,38 @@ def check_objective(problem: Problem, objective: Objective) -> None:
         )
 
 
+def check_native_constraints(problem: Problem, constraints: tuple[NativeConstraint, ...]) -> None:
+    """Refuse equality constraints where the algorithm takes inequalities only."""
+    info = problem.algorithm.algo_info
+    equal = [constraint.name for constraint in constraints if constraint.has_equality]
+    if equal and info.inequalities_only:
+        able = _able(info, lambda other: _takes_rows(other) and not other.inequalities_only)
+        raise InvalidConstraintError(
+            f"{info.name} takes inequalities only, and {' and '.join(equal)} demands equality. "
+            f"Algorithms that take both: {able}."
+        )
+
+
+def _takes_rows(info: AlgoInfo) -> bool:
+    return info.supports_linear_constraints or info.supports_nonlinear_constraints
+
+
+def _able(info: AlgoInfo, can: Callable[[AlgoInfo], bool]) -> str:
+    """Return the names of algorithms that can do something; those most like one, if any."""
+    able = [cls.algo_info for _, cls in sorted(REGISTRY.items()) if can(cls.algo_info)]
+    alike = [
+        other
+        for other in able
+        if other.needs_jac == info.needs_jac and other.is_global == info.is_global
+    ]
+    return ", ".join(other.name for other in alike or able)
+
+
 # ---- single arguments ----------------------------------------------------------------------
 
 
 def _refuse_unavailable(a: Mapping[str, Any]) -> None:
     later = {
-        "constraints": "Constraints other than bounds are",
-        "scaling": "Scaling is",
         "multistart": "Multistart is",
     }
     for name, what in later.items():
@@ -289,24 +356,6 @@ def _first_of(fun_and_jac: Callable[..., Any]) -> Callable[..., Any]:
     return fun
 
 
-def _record(value: Any, cls: type[Any], error: type[OptimagicError]) -> Any:
-    """Return an options record from None, itself or a dict."""
-    if value is None:
-        return cls()
-    if isinstance(value, cls):
-        return value
-    valid = [f.name for f in fields(cls)]
-    if not isinstance(value, Mapping):
-        raise error(f"Expected om.{cls.__name__} or a dict, not {value!r}.")
-    for key in value:
-        if key not in valid:
-            raise error(
-                f"{cls.__name__} has no field {key!r}.{did_you_mean(key, valid)} "
-                f"Its fields are {', '.join(valid)}."
-            )
-    return cls(**value)
-
-
 def _log_options(logging: Any) -> SQLiteLogOptions | None:
     if logging is None or logging is False:
         return None
@@ -317,7 +366,7 @@ def _log_options(logging: Any) -> SQLiteLogOptions | None:
     if isinstance(logging, Mapping):
         if "path" not in logging:
             raise LogError("logging as a dict needs a 'path'.")
-        return _record(logging, SQLiteLogOptions, LogError)  # type: ignore[no-any-return]
+        return read_record(logging, SQLiteLogOptions, LogError)
     raise LogError(f"logging must be a path or om.SQLiteLogOptions(path, ...), not {logging!r}.")
 
 

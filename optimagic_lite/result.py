@@ -40,7 +40,7 @@ class OptimizeResult:
         start_params: The start params.
         algorithm: Name of the algorithm.
         direction: "minimize" or "maximize".
-        n_free: Number of free parameters.
+        n_free: Number of free parameters: degrees of freedom that constraints leave.
         message: Why the run ended, and what to do if it did not converge.
         success: Whether the algorithm converged.
         n_fun_evals: Evaluations of the criterion, the start included.
@@ -48,12 +48,14 @@ class OptimizeResult:
         n_hess_evals: Evaluations of the Hessian or of its product with a vector.
         n_iterations: Iterations, where the library counts them.
         n_numdiff_evals: Further evaluations of the criterion for difference quotients.
+        n_constraint_evals: Evaluations of the constraints that the solver takes natively.
         n_failed_evals: Evaluations that failed (``error_handling="continue"``).
         status: Code of the library; 101 and above for limits and callbacks.
-        jac: Gradient at ``params``, in their structure, where the solver knows it.
+        jac: Gradient at ``params``, in their structure, where the solver knows it and no
+            constraint ties parameters.
         hess: Hessian at the solver's last point, shape (n_params, n_params), where it knows it.
         hess_inv: Its approximate inverse, likewise.
-        max_constraint_violation: Largest violation of bounds at ``params``.
+        max_constraint_violation: Largest violation of bounds and constraints at ``params``.
         history: All evaluations, or None with ``collect_history=False``.
         derivatives: Which derivatives were used and why.
         multistart_info: None without multistart.
@@ -77,6 +79,7 @@ class OptimizeResult:
     n_hess_evals: int
     n_iterations: int | None
     n_numdiff_evals: int
+    n_constraint_evals: int
     n_failed_evals: int
     status: int | None
     jac: Any
@@ -196,11 +199,16 @@ class OptimizeResult:
             (self.n_jac_evals, "gradient"),
             (self.n_hess_evals, "Hessian"),
             (self.n_numdiff_evals, "for differences"),
+            (self.n_constraint_evals, "constraints"),
             (self.n_failed_evals, "failed"),
         ]
         rows = [
             ("value", f"{self.fun:.10g} (start {self.start_fun:.10g})"),
             ("params", _short(self.params)),
+        ]
+        if self.max_constraint_violation:
+            rows.append(("violation", f"{self.max_constraint_violation:.3g}"))
+        rows += [
             ("message", self.message),
             ("evaluations", ", ".join(f"{n:,} {what}" for n, what in counts if n)),
         ]
@@ -236,7 +244,8 @@ def make_result(
     x, gradient = evaluator.best_x, evaluator.best_gradient
     if gradient is None and outcome.fun == evaluator.best_f:
         gradient = outcome.gradient
-    violation = np.maximum(space.lower - x, x - space.upper).max()
+    hess = space.matrix_in_params(outcome.hess)
+    hess_inv = space.matrix_in_params(outcome.hess_inv, inverse=True)
     return OptimizeResult(
         params=space.to_params(x),
         fun=evaluator.user_value(evaluator.best_f),
@@ -244,7 +253,7 @@ def make_result(
         start_params=space.to_params(space.x0),
         algorithm=algorithm.name,
         direction=direction,
-        n_free=space.n_x,
+        n_free=space.n_free,
         message=outcome.message,
         success=outcome.success,
         n_fun_evals=evaluator.n_fun,
@@ -252,12 +261,13 @@ def make_result(
         n_hess_evals=evaluator.n_hess,
         n_iterations=outcome.n_iterations,
         n_numdiff_evals=evaluator.n_numdiff,
+        n_constraint_evals=evaluator.n_constraint,
         n_failed_evals=evaluator.n_failed,
         status=outcome.status,
-        jac=None if gradient is None else space.to_params(sign * gradient),
-        hess=None if outcome.hess is None else sign * outcome.hess,
-        hess_inv=None if outcome.hess_inv is None else sign * outcome.hess_inv,
-        max_constraint_violation=max(0.0, float(violation)),
+        jac=None if gradient is None else space.gradient_in_params(sign * gradient),
+        hess=None if hess is None else sign * hess,
+        hess_inv=None if hess_inv is None else sign * hess_inv,
+        max_constraint_violation=evaluator.violation(x),
         history=history,
         derivatives=evaluator.objective.derivatives,
         algorithm_output=outcome.info,

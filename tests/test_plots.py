@@ -1,13 +1,11 @@
 """The plots: the data step by value, the draw step by its traces and axes."""
 
 import base64
-import dataclasses
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +22,6 @@ from optimagic_lite.options import SQLiteLogOptions
 from optimagic_lite.plots.criterion import criterion_data, criterion_plot
 from optimagic_lite.plots.lines import MAX_POINTS_FIGURE, MAX_POINTS_LINE, thin
 from optimagic_lite.plots.params import params_data, params_plot
-from optimagic_lite.plots.positions import selected_positions
 from optimagic_lite.space.trees import ParamTree
 
 NAN = float("nan")
@@ -465,45 +462,6 @@ def test_params_plot_labels():
 # ------------------------------------------------------------------------------------ selector
 
 
-@dataclasses.dataclass
-class Pair:
-    left: object
-    right: object
-
-
-FRAME = pd.DataFrame(
-    {"value": [1.0, 2.0, 3.0], "lower_bound": [0.0, 0.0, 0.0]}, index=["x", "y", "z"]
-)
-
-
-@pytest.mark.parametrize(
-    ("params", "selector", "expected"),
-    [
-        ({"a": np.ones(2), "b": 1.0}, None, [0, 1, 2]),
-        ({"a": np.ones(2), "b": 1.0}, lambda p: p, [0, 1, 2]),
-        ({"a": np.ones(2), "b": 1.0}, lambda p: p["b"], [2]),
-        ({"a": np.ones(2), "b": 1.0}, lambda p: {"z": [p["b"]], "y": (p["a"][0], None)}, [0, 2]),
-        ({"a": np.ones(2), "b": 1.0}, lambda p: [p["a"], p["a"][::-1]], [0, 1]),
-        ({"a": np.ones(2), "b": 1.0}, lambda p: Pair(p["b"], {"x": p["a"][1]}), [2, 1]),
-        (np.ones((2, 3)), lambda p: p[1, ::2], [3, 5]),
-        (np.ones((2, 3)), lambda p: p.T, [0, 3, 1, 4, 2, 5]),
-        (pd.Series([1.0, 2.0, 3.0], index=["x", "y", "z"]), lambda p: p.loc[["z", "x"]], [2, 0]),
-        (pd.Series([1.0, 2.0], index=["x", "y"]), lambda p: p["y"], [1]),
-        (FRAME, lambda p: p.loc[["y"]], [1]),
-        (FRAME, lambda p: p.query("lower_bound == 0")["value"], [0, 1, 2]),
-        ({"k": FRAME, "c": 2.0}, lambda p: [p["c"], p["k"].loc["z", "value"]], [3, 2]),
-    ],
-)
-def test_selected_positions(params, selector, expected):
-    assert selected_positions(selector, ParamTree(params)).tolist() == expected
-
-
-def test_selector_on_jax_arrays():
-    jnp = pytest.importorskip("jax.numpy")
-    tree = ParamTree({"a": jnp.ones(4), "b": 1.0})
-    assert selected_positions(lambda p: (p["a"][1:3], p["b"]), tree).tolist() == [1, 2, 4]
-
-
 @pytest.mark.parametrize(
     "selector",
     [
@@ -545,7 +503,7 @@ def test_many_names_are_not_all_listed():
 def test_data_steps_do_not_need_plotly_and_reading_a_history_no_sql():
     code = (
         "import sys, optimagic_lite.plots, optimagic_lite.plots.inputs, "
-        "optimagic_lite.plots.lines, optimagic_lite.plots.positions; "
+        "optimagic_lite.plots.lines, optimagic_lite.space.selection; "
         "print([m for m in ('plotly', 'pandas', 'sqlalchemy') if m in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

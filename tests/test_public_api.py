@@ -16,8 +16,11 @@ import optimagic_lite as om
 from optimagic_lite.exceptions import (
     AliasError,
     InvalidAlgoOptionError,
+    InvalidBoundsError,
+    InvalidConstraintError,
     InvalidFunctionError,
     InvalidKwargsError,
+    InvalidScalingError,
     LogError,
     MissingInputError,
     NotAvailableError,
@@ -191,7 +194,7 @@ def test_importing_leaves_jax_as_it_is():
 def test_signature_has_the_arguments_of_the_peer_and_the_new_ones(function):
     parameters = inspect.signature(function).parameters
 
-    assert set(parameters) == {*PEER_ARGUMENTS, "derivatives"}
+    assert set(parameters) == {*PEER_ARGUMENTS, "derivatives", "bounds_as"}
     assert list(parameters)[:3] == ["fun", "params", "algorithm"]
     assert {p.kind.name for p in list(parameters.values())[3:]} == {"KEYWORD_ONLY"}
     assert (parameters["collect_history"].default, parameters["skip_checks"].default) == (
@@ -269,10 +272,11 @@ def test_first_three_arguments_are_positional():
 @pytest.mark.parametrize(
     ("arguments", "error", "advice"),
     [
-        ({"constraints": [{"type": "fixed"}]}, NotAvailableError, "leave constraints out"),
-        ({"constraints": object()}, NotAvailableError, "leave constraints out"),
-        ({"scaling": True}, NotAvailableError, "leave scaling out"),
-        ({"scaling": {"method": "bounds"}}, NotAvailableError, "leave scaling out"),
+        ({"constraints": [{"type": "fixed"}]}, InvalidConstraintError, "'loc'"),
+        ({"constraints": object()}, InvalidConstraintError, "om.FixedConstraint"),
+        ({"scaling": "bounds"}, InvalidScalingError, "om.ScalingOptions or a dict"),
+        ({"scaling": {"method": "bound"}}, InvalidScalingError, "Did you mean 'bounds'"),
+        ({"bounds_as": "transfrom"}, InvalidBoundsError, "Did you mean 'transform'"),
         ({"multistart": True}, NotAvailableError, "leave multistart out"),
         ({"multistart": {"n_samples": 5}}, NotAvailableError, "leave multistart out"),
         ({"tol": 1e-6}, AliasError, "convergence_ftol_rel"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib.util
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 SolverType = Literal["scalar", "likelihood", "least_squares"]
+
+# how often a run begins anew from a better neighbour of a corner
+_MAX_CORNERS = 20
 
 REGISTRY: dict[str, type[Algorithm]] = {}
 
@@ -87,6 +91,7 @@ class AlgoInfo:
         supports_infinite_bounds: Whether bounds may be one-sided.
         supports_linear_constraints: Whether it takes linear constraints natively.
         supports_nonlinear_constraints: Whether it takes nonlinear constraints natively.
+        inequalities_only: Whether it takes no equality constraints.
         counts_iterations: Whether it says when an iteration ends. Where it does not,
             ``stopping_maxiter`` limits evaluations.
     """
@@ -105,6 +110,7 @@ class AlgoInfo:
     supports_infinite_bounds: bool = False
     supports_linear_constraints: bool = False
     supports_nonlinear_constraints: bool = False
+    inequalities_only: bool = False
     counts_iterations: bool = True
 
     def __post_init__(self) -> None:
@@ -352,8 +358,10 @@ def run(chosen: Algorithm, evaluator: Evaluator, plain_value: float, seconds: fl
         if evaluator.callback_error is not None:
             raise evaluator.callback_error from None
         raise
+    if not evaluator.space.n_x:
+        return _checked(Outcome(True, "No parameter is free."), chosen, evaluator)
     try:
-        outcome = chosen.solve(evaluator, evaluator.space.x0.copy())
+        outcome = _solve(chosen, evaluator)
     except StopRun as stop:
         n_iterations = evaluator.n_iterations or None
         return Outcome(False, str(stop), stop.stop.status, n_iterations=n_iterations)
@@ -364,16 +372,54 @@ def run(chosen: Algorithm, evaluator: Evaluator, plain_value: float, seconds: fl
             raise evaluator.callback_error from None
         if error.__class__.__module__.startswith("optimagic_lite"):
             raise
-        return Outcome(
+        outcome = Outcome(
             False,
             f"{chosen.name} raised {type(error).__name__}: {error}. The best point that it "
             "evaluated is returned; try another algorithm or other start params.",
         )
+    return _checked(outcome, chosen, evaluator)
+
+
+def _solve(chosen: Algorithm, evaluator: Evaluator) -> Outcome:
+    """Solve, and once more from better points next to a corner that is no minimum."""
+    outcome = chosen.solve(evaluator, evaluator.space.x0.copy())
+    for _ in range(_MAX_CORNERS):
+        if not outcome.success:
+            break
+        with contextlib.suppress(StopRun):
+            better = evaluator.better_neighbour()
+            if better is None:
+                break
+            outcome = chosen.solve(evaluator, better)
+            continue
+        # the limits end the search among neighbours; what was found before stands
+        break
+    return outcome
+
+
+def _checked(outcome: Outcome, chosen: Algorithm, evaluator: Evaluator) -> Outcome:
+    """Return the outcome, without success where something speaks against it."""
+    if evaluator.best_violation > 0:
+        message = f"{_infeasible(evaluator)} {chosen.name} said: {outcome.message}"
+        return dataclasses.replace(outcome, success=False, message=message)
     doubt = _doubt(outcome, evaluator) if outcome.success else ""
     if not doubt:
         return outcome
     message = f"{doubt} {chosen.name} said: {outcome.message}"
     return dataclasses.replace(outcome, success=False, message=message)
+
+
+def _infeasible(evaluator: Evaluator) -> str:
+    x = evaluator.best_x
+    named = [
+        f"{constraint.name} by {constraint.violation(evaluator.constraint(i, x)):.3g}"
+        for i, constraint in enumerate(evaluator.constraints)
+        if constraint.excess(evaluator.constraint(i, x)) > 0
+    ]
+    return (
+        f"No point that fulfils all constraints was found. The best one violates "
+        f"{' and '.join(named)}. The problem may have no feasible point; else start closer to one."
+    )
 
 
 def _doubt(outcome: Outcome, evaluator: Evaluator) -> str:
@@ -383,7 +429,8 @@ def _doubt(outcome: Outcome, evaluator: Evaluator) -> str:
     if gradient is None and outcome.fun == best_f:
         gradient = outcome.gradient
     is_flat = None
-    if gradient is not None:
+    # at a minimum on a native constraint the gradient is that of the constraint
+    if gradient is not None and not evaluator.constraints:
         # a step against the gradient that stays inside the bounds
         step = np.clip(best_x - gradient, space.lower, space.upper) - best_x
         is_flat = bool(np.abs(step).max() <= 1e-3 * max(1.0, abs(best_f)))
@@ -402,7 +449,7 @@ def _doubt(outcome: Outcome, evaluator: Evaluator) -> str:
     elif not evaluator.uses_gradient:
         is_recent = evaluator.n_fun - evaluator.last_failure < 2 * space.n_x + 10
         reason = "some of them just before the end" if is_recent else ""
-    elif not is_flat:
+    elif not is_flat and not evaluator.constraints:
         reason = "the gradient at the best point is not small, or not known"
     if not reason:
         return ""

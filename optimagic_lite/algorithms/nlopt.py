@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -80,23 +82,45 @@ class NloptMinimizer(Algorithm):
         nlopt.srand(0)
         caught: list[BaseException] = []
 
-        def objective(x: Array, gradient: Array) -> float:
+        @contextlib.contextmanager
+        def guarded() -> Iterator[None]:
             # some of NLopt's algorithms swallow exceptions and go on calling
             if caught:
                 raise nlopt.ForcedStop
             try:
-                if has_bounds:
-                    # bobyqa and cobyla scale x and leave bounds by a rounding error
-                    x = np.minimum(np.maximum(x, space.lower), space.upper)
-                if gradient.size:
-                    value, gradient[:] = evaluator.fun_and_jac(x)
-                    return value
-                return evaluator.fun(x)
+                yield
             except BaseException as error:
                 caught.append(error)
                 opt.force_stop()
                 raise nlopt.ForcedStop from error
 
+        def inside(x: Array) -> Array:
+            # bobyqa and cobyla scale x and leave bounds by a rounding error
+            return np.minimum(np.maximum(x, space.lower), space.upper) if has_bounds else x
+
+        def objective(x: Array, gradient: Array) -> float:
+            with guarded():
+                x = inside(x)
+                if gradient.size:
+                    value, gradient[:] = evaluator.fun_and_jac(x)
+                    return value
+                return evaluator.fun(x)
+
+        def add(part: _Part) -> None:
+            def function(result: Array, x: Array, gradient: Array) -> None:
+                with guarded():
+                    x = inside(x)
+                    value = evaluator.constraint(part.number, x)
+                    result[:] = part.sign * (value - part.limit)[part.rows]
+                    if gradient.size:
+                        jacobian = evaluator.constraint_jac(part.number, x)
+                        gradient[:] = part.sign * jacobian[part.rows]
+
+            kind = "equality" if part.is_equality else "inequality"
+            getattr(opt, f"add_{kind}_mconstraint")(function, part.tol)
+
+        for part in _parts(evaluator):
+            add(part)
         opt.set_min_objective(objective)
         failure = ""
         try:
@@ -117,6 +141,37 @@ class NloptMinimizer(Algorithm):
 
 
 @dataclass(frozen=True)
+class _Part:
+    """Entries of a native constraint that NLopt takes together.
+
+    ``sign * (value - limit)[rows]`` is to be zero, or at most zero.
+    """
+
+    number: int
+    rows: NDArray[np.bool_]
+    limit: Array
+    sign: float
+    is_equality: bool
+    tol: Array
+
+
+def _parts(evaluator: Evaluator) -> Iterator[_Part]:
+    """Yield equalities, upper and lower bounds of all native constraints."""
+    for number, constraint in enumerate(evaluator.constraints):
+        lower, upper = constraint.lower, constraint.upper
+        is_equality = lower == upper
+        for rows, limit, sign in (
+            (is_equality, lower, 1.0),
+            (~is_equality & np.isfinite(upper), upper, 1.0),
+            (~is_equality & np.isfinite(lower), lower, -1.0),
+        ):
+            if rows.any():
+                finite = np.where(rows, limit, 0.0)
+                both = rows is is_equality
+                yield _Part(number, rows, finite, sign, both, constraint.tol[rows])
+
+
+@dataclass(frozen=True)
 class _Row:
     """One algorithm of NLopt: its name here, NLopt's constant, docstring, traits and defaults."""
 
@@ -126,6 +181,7 @@ class _Row:
     needs_jac: bool = False
     bounds: bool = True
     nonlinear: bool = False
+    inequalities_only: bool = False
     options: dict[str, Any] = field(default_factory=dict)
     bounded_constant: str | None = None
 
@@ -147,9 +203,9 @@ _ROWS = [
     _Row("lbfgsb", "LD_LBFGS", "Limited-memory BFGS (Liu and Nocedal 1989, "
          "doi:10.1007/BF01589116; code by Luksan), with bounds.", needs_jac=True),
     _Row("mma", "LD_MMA", f"Method of moving asymptotes {_SVANBERG}.", needs_jac=True,
-         nonlinear=True),
+         nonlinear=True, inequalities_only=True),
     _Row("ccsaq", "LD_CCSAQ", f"Conservative convex separable approximations {_SVANBERG}.",
-         needs_jac=True, nonlinear=True),
+         needs_jac=True, nonlinear=True, inequalities_only=True),
     _Row("slsqp", "LD_SLSQP", "Sequential least-squares quadratic programming (Kraft 1994, "
          "doi:10.1145/192115.192124).", needs_jac=True, nonlinear=True),
     _Row("tnewton", "LD_TNEWTON", f"Truncated Newton {_DEMBO}.", needs_jac=True),
@@ -179,6 +235,7 @@ def _register(row: _Row) -> type[Algorithm]:
         supports_bounds=row.bounds,
         supports_infinite_bounds=row.bounds,
         supports_nonlinear_constraints=row.nonlinear,
+        inequalities_only=row.inequalities_only,
         counts_iterations=False,
     )
     title = "".join(part.capitalize() for part in row.name.split("_"))

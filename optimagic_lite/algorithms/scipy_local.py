@@ -11,6 +11,7 @@ import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -74,6 +75,7 @@ class ScipyMinimizer(Algorithm):
             # the message of the result says the same
             warnings.filterwarnings("ignore", category=optimize.OptimizeWarning)
             warnings.filterwarnings("ignore", message="delta_grad == 0.0", category=UserWarning)
+            warnings.filterwarnings("ignore", message="Singular Jacobian", category=UserWarning)
             result = optimize.minimize(
                 evaluator.fun,
                 self.first_point(x0, space.lower, space.upper),
@@ -83,11 +85,34 @@ class ScipyMinimizer(Algorithm):
                 bounds=optimize.Bounds(space.lower, space.upper, keep_feasible=True)
                 if space.has_bounds
                 else None,
+                constraints=self.constraints(evaluator),
                 options={**options, **self.fixed_options, **self.radius(x0)},
                 callback=(lambda *_: evaluator.iteration()) if counts_by_callback else None,
                 **self.second_order(evaluator),
             )
         return self.translate(result)
+
+    def constraints(self, evaluator: Evaluator) -> list[Any]:
+        """Return the native constraints as SciPy knows them."""
+        from scipy import optimize
+
+        out: list[Any] = []
+        for i, constraint in enumerate(evaluator.constraints):
+            limits = constraint.lower, constraint.upper
+            if constraint.matrix is not None:
+                out.append(optimize.LinearConstraint(constraint.matrix, *limits))
+                continue
+            derivatives: dict[str, Any] = {}
+            if self.algo_info.needs_jac:
+                derivatives["jac"] = partial(evaluator.constraint_jac, i)
+            if self.algo_info.uses_hess:
+                known = constraint.hessian is not None
+                derivatives["hess"] = (
+                    partial(evaluator.constraint_hess, i) if known else optimize.BFGS()
+                )
+            function = partial(evaluator.constraint, i)
+            out.append(optimize.NonlinearConstraint(function, *limits, **derivatives))
+        return out
 
     def first_point(self, x0: Array, lower: Array, upper: Array) -> Array:
         """Return the point at which SciPy begins."""

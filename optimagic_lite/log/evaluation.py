@@ -31,6 +31,8 @@ class LoggedEvaluation:
         stop_time: The same for its end.
         timestamp: End of the evaluation in seconds since 1970, UTC.
         exceptions: What went wrong; None if nothing did.
+        violation: Largest violation of a native constraint beyond its tolerance; None where
+            constraints were not evaluated.
     """
 
     rowid: int
@@ -45,6 +47,7 @@ class LoggedEvaluation:
     stop_time: float
     timestamp: float
     exceptions: str | None
+    violation: float | None
 
     @property
     def scalar_fun(self) -> float:
@@ -97,4 +100,5 @@ def evaluation_from(header: Any, row: Any) -> LoggedEvaluation:
         stop_time=row.stop_time,
         timestamp=header.started + row.stop_time,
         exceptions=row.exception,
+        violation=row.violation,
     )

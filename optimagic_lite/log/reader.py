@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import sqlalchemy as sa
 
 from optimagic_lite.exceptions import LogError
@@ -111,7 +112,9 @@ class SQLiteLogReader:
         history = History(header.direction, ParamTree.from_json(header.structure))
         for row, flat in zip(rows, flats, strict=True):
             fun = value_from(row.fun)
-            history.append(flat, fun, row.start_time, row.stop_time, row.task, row.kind, row.batch)
+            times = row.start_time, row.stop_time
+            violation = row.violation or 0.0
+            history.append(flat, fun, *times, row.task, row.kind, row.batch, violation)
         return history
 
     def read_iteration(self, iteration: int, run: int = -1) -> LoggedEvaluation:
@@ -156,7 +159,9 @@ class SQLiteLogReader:
             fun = evaluations.c.fun
             order = fun.asc() if header.direction == "minimize" else fun.desc()
             of_run = _select_rows(header, _HISTORY_KINDS).where(fun.is_not(None))
-            return header, connection.execute(of_run.order_by(order, evaluations.c.id)).first()
+            # of those that violate constraints least, the lowest
+            keys = sa.func.coalesce(evaluations.c.violation, 0.0), order, evaluations.c.id
+            return header, connection.execute(of_run.order_by(*keys)).first()
 
         header, found = self._read(query)
         if found is None:
@@ -182,8 +187,8 @@ class SQLiteLogReader:
             run: Which run.
 
         Returns:
-            Columns ``fun, time, start_time, stop_time, task, kind, batch, exception`` and then
-            the parameters, named ``params.<name>`` where a name is taken already.
+            Columns ``fun, time, start_time, stop_time, task, kind, batch, exception, violation``
+            and then the parameters, named ``params.<name>`` where a name is taken already.
 
         Raises:
             IndexError: If there is no such run.
@@ -201,6 +206,7 @@ class SQLiteLogReader:
             "kind": [row.kind for row in rows],
             "batch": [row.batch for row in rows],
             "exception": pd.Series([row.exception for row in rows], dtype=object),
+            "violation": [np.nan if row.violation is None else row.violation for row in rows],
         }
         names = [f"params.{n}" if n in columns else n for n in header.param_names]
         flat = pd.DataFrame(decode([row.params for row in rows], len(names)), columns=names)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from optimagic_lite.exceptions import LogError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = int.from_bytes(b"omlg")
 
 FinalStatus = Literal["complete", "failed", "interrupted"]
@@ -62,6 +62,7 @@ evaluations = sa.Table(
     sa.Column("start_time", sa.Float, nullable=False, comment="seconds since start of the run"),
     sa.Column("stop_time", sa.Float, nullable=False, comment="seconds since start of the run"),
     sa.Column("exception", sa.Text, comment="why there is no value; NULL: nothing went wrong"),
+    sa.Column("violation", sa.Float, comment="of native constraints, beyond their tolerance"),
     # last, so that the other columns are read without it
     sa.Column("params", sa.LargeBinary, nullable=False, comment="little-endian float64"),
 )
@@ -130,11 +131,13 @@ def holds_log(connection: sqlite3.Connection, path: Path) -> bool:
         raise LogError(
             f"{path} is no log: it is a SQLite database of another program. Choose another path."
         )
-    if version > SCHEMA_VERSION:
+    if version != SCHEMA_VERSION:
+        age, advice = ("a newer", "Update optimagic_lite.") if version > SCHEMA_VERSION else (
+            "an older, unreleased", "Read it with that one, or choose another path."
+        )  # fmt: skip
         raise LogError(
-            f"{path} was written by a newer version of optimagic_lite: its tables have version "
-            f"{version}, and this one knows versions up to {SCHEMA_VERSION}. "
-            "Update optimagic_lite."
+            f"{path} was written by {age} version of optimagic_lite: its tables have version "
+            f"{version}, and this one knows version {SCHEMA_VERSION}. {advice}"
         )
     return True
 

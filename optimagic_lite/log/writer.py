@@ -47,7 +47,7 @@ from optimagic_lite.options import SQLiteLogOptions
 _LIBRARIES = ("optimagic_lite", "jax", "numpy", "scipy", "nlopt", "optimistix", "optax")
 
 _ROW = ("id", "run_id", "row", "kind", "task", "batch", "fun", "start_time", "stop_time",
-        "exception", "params")  # fmt: skip
+        "exception", "violation", "params")  # fmt: skip
 _INSERT = str(sa.insert(evaluations).compile(dialect=sqlite_dialect.dialect(), column_keys=_ROW))
 
 
@@ -158,6 +158,7 @@ class LogWriter:
         kind: Kind,
         batch: int,
         exception: str | None = None,
+        violation: float | None = None,
     ) -> None:
         """Write one evaluation; it is committed when this returns.
 
@@ -171,11 +172,13 @@ class LogWriter:
             kind: Why it was evaluated.
             batch: Rows with the same number were evaluated together.
             exception: What went wrong; None if nothing did.
+            violation: Largest violation of a native constraint beyond its tolerance.
 
         Raises:
             LogError: If the row cannot be written.
         """
-        row = self._row(self._n_rows, flat, fun, start, stop, task, kind, batch, exception)
+        row = self._row(self._n_rows, flat, fun, start, stop, task, kind, batch, exception,
+                        violation)  # fmt: skip
         try:
             self._raw.execute(_INSERT, row)
         except sqlite3.Error as error:
@@ -192,6 +195,7 @@ class LogWriter:
         kind: Kind,
         batch: int,
         exceptions: Sequence[str | None] | None = None,
+        violations: NDArray[np.float64] | None = None,
     ) -> None:
         """Write evaluations of one batch in one transaction: all of them or none.
 
@@ -204,15 +208,19 @@ class LogWriter:
             kind: Why it was evaluated.
             batch: Number of the batch.
             exceptions: What went wrong in each row; None if nothing did in any.
+            violations: Largest violations as in ``write``, shape (k,).
 
         Raises:
             LogError: If the rows cannot be written.
         """
         texts = [None] * len(flats) if exceptions is None else exceptions
-        columns = zip(flats, funs, starts, stops, texts, strict=True)
+        beyond = [None] * len(flats) if violations is None else violations.tolist()
+        columns = zip(flats, funs, starts, stops, texts, beyond, strict=True)
         rows = [
-            self._row(number, flat, fun, start, stop, task, kind, batch, text)
-            for number, (flat, fun, start, stop, text) in enumerate(columns, self._n_rows)
+            self._row(number, flat, fun, start, stop, task, kind, batch, text, violation)
+            for number, (flat, fun, start, stop, text, violation) in enumerate(
+                columns, self._n_rows
+            )
         ]
         with self._translated("A batch of evaluations could not be added"), self._raw:
             self._raw.execute("BEGIN IMMEDIATE")
@@ -230,13 +238,14 @@ class LogWriter:
         kind: Kind,
         batch: int,
         exception: str | None,
+        violation: float | None,
     ) -> tuple[Any, ...]:
         """Return the values of a row in the order of the insert statement."""
         value, text = stored_value(fun, exception)
         times = float(start), float(stop)
         key = evaluation_id(self.run_id, number)
         head = key, self.run_id, number, kind, task, int(batch)
-        return (*head, value, *times, text, encode(flat))
+        return (*head, value, *times, text, violation, encode(flat))
 
     def finish(
         self, status: FinalStatus, *, success: bool | None, message: str | None, fun: float | None

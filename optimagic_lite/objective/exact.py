@@ -16,6 +16,7 @@ from optimagic_lite.objective.tracing import ImpureError, NotTraceableError, Pro
 from optimagic_lite.space.space import Space
 
 Array = NDArray[np.float64]
+_Make = Callable[[PureFunction], PureFunction]
 
 
 def packed(value: PureFunction) -> PureFunction:
@@ -51,8 +52,30 @@ def value_only(value: PureFunction) -> PureFunction:
     return value
 
 
-class ExactFunctions:
-    """A traced criterion as compiled functions of x, each compiled when first called.
+class _Functions:
+    """Functions of x made of a traced one, each compiled when first called.
+
+    Args:
+        program: The traced function.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._functions: dict[str, Callable[..., jax.Array]] = {}
+
+    def _compiled(self, make: _Make, order: int, *vectors: Array) -> PureFunction:
+        name = make.__name__
+        if name not in self._functions:
+            arguments = [*vectors, *self._program.data]
+            self._functions[name] = self._program.compile(name, make, *arguments, order=order)
+        return self._functions[name]
+
+    def _call(self, make: _Make, order: int, *vectors: Array) -> jax.Array:
+        return self._compiled(make, order, *vectors)(*vectors, *self._program.data)
+
+
+class ExactFunctions(_Functions):
+    """A traced criterion as compiled functions of x.
 
     Args:
         program: The traced criterion.
@@ -60,17 +83,8 @@ class ExactFunctions:
     """
 
     def __init__(self, program: Program, x: Array) -> None:
-        self._program = program
+        super().__init__(program)
         self._x = x
-        self._functions: dict[str, Callable[..., jax.Array]] = {}
-
-    def _compiled(self, make: Callable[[PureFunction], PureFunction], order: int) -> PureFunction:
-        name = make.__name__
-        if name not in self._functions:
-            vectors = [self._x] * (2 if make is hessian_product else 1)
-            arguments = [*vectors, *self._program.data]
-            self._functions[name] = self._program.compile(name, make, *arguments, order=order)
-        return self._functions[name]
 
     def check_gradient(self) -> None:
         """Find out, without compiling, whether there is a gradient: a while loop has none.
@@ -79,13 +93,13 @@ class ExactFunctions:
             NotTraceableError: If there is none.
         """
         try:
-            jax.eval_shape(self._compiled(packed, 1), self._x, *self._program.data)
+            jax.eval_shape(self._compiled(packed, 1, self._x), self._x, *self._program.data)
         except Exception as error:
             raise NotTraceableError(_in_a_line(error)) from error
 
     def value(self, x: Array) -> float:
         """Return the value."""
-        return float(self._compiled(value_only, 0)(x, *self._program.data))
+        return float(self._call(value_only, 0, x))
 
     def values(self, xs: Array) -> Array:
         """Return the values at points of shape (k, n_x) in one call."""
@@ -98,21 +112,58 @@ class ExactFunctions:
 
     def value_and_gradient(self, x: Array) -> tuple[float, Array]:
         """Return value and gradient from one compiled call."""
-        out = np.asarray(self._compiled(packed, 1)(x, *self._program.data))
+        out = np.asarray(self._call(packed, 1, x))
         return float(out[0]), out[1:]
 
     def hessian(self, x: Array) -> Array:
         """Return the Hessian."""
-        return np.array(self._compiled(hessian, 2)(x, *self._program.data))
+        return np.array(self._call(hessian, 2, x))
 
     def hessian_product(self, x: Array, v: Array) -> Array:
         """Return the product of the Hessian and a vector."""
-        return np.array(self._compiled(hessian_product, 2)(x, v, *self._program.data))
+        return np.array(self._call(hessian_product, 2, x, v))
 
 
 def _batched(value: PureFunction) -> PureFunction:
     def function(xs: jax.Array, *data: jax.Array) -> jax.Array:
         return jax.vmap(value, in_axes=(0, *[None] * len(data)))(xs, *data)
+
+    return function
+
+
+class ExactVectors(_Functions):
+    """A traced function with a vector of values, such as a constraint, as functions of x."""
+
+    def value(self, x: Array) -> Array:
+        """Return the values, shape (m,)."""
+        return np.asarray(self._call(value_only, 0, x))
+
+    def jacobian(self, x: Array) -> Array:
+        """Return the Jacobian, shape (m, n_x); forward or reverse mode, by its shape."""
+        (m,) = self._program.trace.jaxpr.outvars[0].aval.shape
+        make = forward_jacobian if len(x) <= m else reverse_jacobian
+        return np.asarray(self._call(make, 1, x))
+
+    def hessian(self, x: Array, v: Array) -> Array:
+        """Return the Hessian of ``v @ value``, shape (n_x, n_x)."""
+        return np.asarray(self._call(hessian_of_sum, 2, x, v))
+
+
+def forward_jacobian(value: PureFunction) -> PureFunction:
+    """Return ``x, *data -> Jacobian``, column by column."""
+    return jax.jacfwd(value)
+
+
+def reverse_jacobian(value: PureFunction) -> PureFunction:
+    """Return ``x, *data -> Jacobian``, row by row."""
+    return jax.jacrev(value)
+
+
+def hessian_of_sum(value: PureFunction) -> PureFunction:
+    """Return ``x, v, *data -> Hessian of v @ value``."""
+
+    def function(x: jax.Array, v: jax.Array, *data: jax.Array) -> jax.Array:
+        return jnp.asarray(jax.jacfwd(jax.grad(lambda x: value(x, *data) @ v))(x))
 
     return function
 

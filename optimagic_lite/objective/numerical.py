@@ -63,6 +63,11 @@ class Stencil:
         sums = np.bincount(self.index, weights=self.weight * values, minlength=len(self.x))
         return np.asarray(sums + self.center_weight * center)
 
+    def jacobian(self, values: Array, center: Array) -> Array:
+        """Combine vectors at the points, shape (k, m), with that at x; returns shape (m, n)."""
+        columns = [self.gradient(values[:, i], c) for i, c in enumerate(center.tolist())]
+        return np.array(columns).reshape(len(center), len(self.x))
+
 
 def make_stencil(
     x: Array, lower: Array, upper: Array, options: NumdiffOptions, eps: float

@@ -302,27 +302,49 @@ class _AsWritten:
                 f"not {type(raw).__name__}."
             )
         value = self._sign * scalar_value(raw[0])
-        return value, self._aligned(self._space.pull_back, raw[1], "the derivative of fun_and_jac")
+        what = "the derivative of fun_and_jac"
+        return value, self._aligned(self._space.pull_back, x, raw[1], what)
 
     def gradient(self, x: Array) -> Array:
         assert self._f.jac is not None
         raw = self._f.jac(self._space.to_params(x), **self._f.jac_kwargs)
-        return self._aligned(self._space.pull_back, raw, "the return value of jac")
+        return self._aligned(self._space.pull_back, x, raw, "the return value of jac")
 
     def hessian(self, x: Array) -> Array:
         assert self._f.hess is not None
         raw = self._f.hess(self._space.to_params(x), **self._f.fun_kwargs)
-        return self._aligned(self._space.pull_back_hessian, raw, "the return value of hess")
+        what = "the return value of hess"
+        flat_gradient = self._flat_gradient(x)
+        return self._aligned(self._space.pull_back_hessian, x, raw, what, flat_gradient)
 
     def hessian_product(self, x: Array, v: Array) -> Array:
         assert self._f.hessp is not None
-        params, direction = self._space.to_params(x), self._space.push_forward(v)
+        params, direction = self._space.to_params(x), self._space.push_forward(x, v)
         raw = self._f.hessp(params, direction, **self._f.fun_kwargs)
-        return self._aligned(self._space.pull_back, raw, "the return value of hessp")
+        what = "the return value of hessp"
+        flat_gradient = self._flat_gradient(x)
+        return self._aligned(self._space.pull_back_product, x, v, raw, what, flat_gradient)
 
-    def _aligned(self, pull_back: Callable[[Any, str], Array], raw: Any, what: str) -> Array:
+    def _flat_gradient(self, x: Array) -> Array | None:
+        """Return the gradient with respect to params where second derivatives in x need it."""
+        if not self._space.is_curved:
+            return None
+        params = self._space.to_params(x)
+        if self._f.jac is not None:
+            raw, what = self._f.jac(params, **self._f.jac_kwargs), "the return value of jac"
+        else:
+            # problem.check_capabilities sees that there is one of the two
+            assert self._f.fun_and_jac is not None
+            raw = self._f.fun_and_jac(params, **self._f.fun_and_jac_kwargs)[1]
+            what = "the derivative of fun_and_jac"
         try:
-            return self._sign * pull_back(raw, what)
+            return self._space.tree.align(raw, what)
+        except ValueError as error:
+            raise InvalidFunctionError(f"{error} A derivative is aligned with params.") from error
+
+    def _aligned(self, pull_back: Callable[..., Array], *args: Any) -> Array:
+        try:
+            return self._sign * pull_back(*args)
         except ValueError as error:
             raise InvalidFunctionError(f"{error} A derivative is aligned with params.") from error
 

@@ -20,7 +20,7 @@ from optimagic_lite.plots.inputs import (
     replace_names,
 )
 from optimagic_lite.plots.lines import Line, drawn_rows, make_lines
-from optimagic_lite.plots.positions import selected_positions
+from optimagic_lite.space.selection import select_params
 
 if TYPE_CHECKING:
     from optimagic_lite.plots.inputs import Plottable
@@ -69,7 +69,8 @@ def params_data(
     Raises:
         ValueError: If the selector or the number of names is not valid.
     """
-    columns = selected_positions(selector, history._structure)
+    chosen = select_params(selector, history._structure).positions
+    columns = np.array(list(dict.fromkeys(chosen.tolist())), dtype=np.intp)
     rows = drawn_rows(history, max_evaluations)
     flat = history.flat_params[np.ix_(rows, columns)]
     own_names = history.flat_param_names

@@ -1,99 +1,475 @@
-"""The map between an algorithm's vector x, the flat vector and the user's params."""
+"""The map between an algorithm's vector x, the flat vector and the user's params.
+
+x -> (scale) -> inputs -> (bijections) -> representatives -> (index map) -> flat -> (tree) -> params
+
+Inputs are the free representatives that stand in no bijection, then those of the bijections. What
+is fixed is no part of x. Without constraints and scaling, x is the flat vector itself, at no cost.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from optimagic_lite.compilation import compile_once
+from optimagic_lite.constraints import NonlinearConstraint, read_constraints
 from optimagic_lite.exceptions import InvalidParamsError
-from optimagic_lite.space.bounds import read_bounds
+from optimagic_lite.options import ScalingOptions, read_scaling
+from optimagic_lite.space.bounds import FlatBounds, read_bounds
+from optimagic_lite.space.reduction import Block, Demand, Reduction, reduce, select
+from optimagic_lite.space.rows import LinearRows, stack
+from optimagic_lite.space.scaling import Scale, make_scale
+from optimagic_lite.space.transforms import Box, Transform, sample_box
 from optimagic_lite.space.trees import ParamTree
 
+Array = NDArray[np.float64]
+Positions = NDArray[np.intp]
+BoundsAs = Literal["bounds", "transform"]
 
-@dataclass(frozen=True)
-class Space:
-    """Where an algorithm searches.
 
-    Without constraints and scaling x is the flat vector itself, at no cost.
+@dataclass(frozen=True, eq=False)
+class PlacedBlock:
+    """A bijection and where its free inputs stand in x.
 
     Args:
-        tree: Structure of params; static for compiled functions.
+        transform: The bijection.
+        members: Numbers of the representatives that it gives.
+        source: How to call its constraints in messages.
+        start: First position of its free inputs in x.
+        free: Which of its inputs are free.
+    """
+
+    transform: Transform
+    members: Positions
+    source: str
+    start: int
+    free: NDArray[np.bool_]
+
+    @cached_property
+    def stop(self) -> int:
+        """One after the last position of its free inputs in x."""
+        return self.start + int(self.free.sum())
+
+    def inputs(self, x: jax.Array) -> jax.Array:
+        """Return all inputs of the transform, those that are pinned too."""
+        free = x[self.start : self.stop]
+        if self.free.all():
+            return free
+        pinned = jnp.asarray(self.transform.lower[~self.free])
+        order = np.argsort(np.concatenate([np.flatnonzero(self.free), np.flatnonzero(~self.free)]))
+        return jnp.concatenate([free, pinned])[order]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """How the flat vector is put together from unscaled x.
+
+    Args:
+        n_plain: The first entries of x are representatives themselves.
+        constants: Values of fixed representatives.
+        blocks: Bijections.
+        gather: For each parameter its position in ``[plain | constants | blocks' outputs]``.
+    """
+
+    n_plain: int
+    constants: Array
+    blocks: tuple[PlacedBlock, ...]
+    gather: Positions
+
+    def flat(self, x: jax.Array) -> jax.Array:
+        """Return the flat vector of unscaled x; traceable."""
+        outputs = [block.transform.forward(block.inputs(x)) for block in self.blocks]
+        parts = [x[: self.n_plain], jnp.asarray(self.constants), *outputs]
+        return jnp.concatenate(parts).at[self.gather].get(mode="promise_in_bounds")
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """Where an algorithm searches, and what its x stands for.
+
+    Args:
+        tree: Structure of params.
         x0: Start, shape (n_x,).
         lower: Lower bounds on x, shape (n_x,), -inf where there are none.
         upper: Upper bounds on x, shape (n_x,), inf where there are none.
+        plan: How x becomes the flat vector; None if it is the flat vector.
+        scale: The scale of x, or None.
+        rows: Linear constraints that no bijection carries, on parameters at ``firsts``.
+        nonlinear: Nonlinear constraints.
+        firsts: Position in the flat vector of each representative.
+        bounded: Positions of parameters that the user has bounded and no bijection carries.
+
+    Example:
+        >>> import optimagic_lite as om
+        >>> space = om.make_space(np.array([0.2, 0.3, 0.5]),
+        ...                       constraints=om.ProbabilityConstraint(), keeps_bounds=False)
+        >>> space.n_x, space.has_bounds
+        (2, False)
+        >>> space.to_params(np.zeros(2)).round(4)
+        array([0.3333, 0.3333, 0.3333])
+        >>> space.to_params(space.to_x(np.array([0.1, 0.2, 0.7])))
+        array([0.1, 0.2, 0.7])
     """
 
     tree: ParamTree
-    x0: NDArray[np.float64]
-    lower: NDArray[np.float64]
-    upper: NDArray[np.float64]
+    x0: Array
+    lower: Array
+    upper: Array
+    plan: Plan | None = None
+    scale: Scale | None = None
+    rows: tuple[LinearRows, ...] = ()
+    nonlinear: tuple[Demand, ...] = ()
+    firsts: Positions = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
+    bounded: Positions = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
+    _functions: dict[str, Callable[..., jax.Array]] = field(
+        default_factory=dict, repr=False, init=False
+    )
+
+    # ---- what it is ----------------------------------------------------------------------
 
     @property
     def n_x(self) -> int:
-        """Number of free parameters."""
+        """Length of x."""
         return len(self.x0)
+
+    @cached_property
+    def n_free(self) -> int:
+        """Number of free parameters: degrees of freedom."""
+        if self.plan is None:
+            return self.n_x
+        return self.plan.n_plain + sum(block.transform.n_free for block in self.plan.blocks)
 
     @property
     def names(self) -> list[str]:
         """Names of the entries of the flat vector."""
         return self.tree.names
 
+    @cached_property
+    def x_names(self) -> list[str]:
+        """How to call the entries of x in messages."""
+        if self.plan is None:
+            return self.names
+        owners = {int(place): i for i, place in reversed(list(enumerate(self.plan.gather)))}
+        names = [self.names[owners[i]] for i in range(self.plan.n_plain)]
+        for block in self.plan.blocks:
+            if isinstance(block.transform, Box):
+                names += [self.names[self.firsts[m]] for m in block.members[block.free]]
+            else:
+                count = block.stop - block.start
+                names += [f"input {i} of {block.source}" for i in range(count)]
+        return names
+
     @property
     def has_bounds(self) -> bool:
         """Whether any bound on x is finite."""
         return bool(np.isfinite(self.lower).any() or np.isfinite(self.upper).any())
 
-    def to_params(self, x: NDArray[np.float64]) -> Any:
+    @property
+    def _has_blocks(self) -> bool:
+        return self.plan is not None and bool(self.plan.blocks)
+
+    # ---- from x to params ----------------------------------------------------------------
+
+    def to_params(self, x: Array) -> Any:
         """Build the user's params, with their own copy of the numbers."""
-        return self.tree.to_params(x)
+        return self.tree.to_params(self.to_flat(x))
+
+    def to_flat(self, x: Array) -> Array:
+        """Return the flat vector of x; without constraints and scaling x itself, not a copy."""
+        if self.plan is None and self.scale is None:
+            return x
+        if self._has_blocks:
+            return np.asarray(self.call("flat", self.trace_flat, x))
+        unscaled = x if self.scale is None else x * self.scale.factor + self.scale.offset
+        if self.plan is None:
+            return unscaled
+        return np.concatenate([unscaled, self.plan.constants])[self.plan.gather]
+
+    def to_flat_rows(self, xs: Array) -> Array:
+        """Return the flat vectors of many x, shape (k, n_x), as shape (k, n_params)."""
+        if self.plan is None and self.scale is None:
+            return xs
+        if not self._has_blocks or not len(xs):
+            return np.array([self.to_flat(x) for x in xs]).reshape(len(xs), len(self.names))
+        n_padded = 1 << (len(xs) - 1).bit_length()
+        points = np.concatenate([xs, np.repeat(xs[-1:], n_padded - len(xs), axis=0)])
+        rows = self.call(f"rows {n_padded}", jax.vmap(self.trace_flat), points)
+        return np.asarray(rows)[: len(xs)]
 
     def trace(self, x: jax.Array) -> Any:
         """Build the user's params from a traced x."""
-        return self.tree.trace(x)
+        return self.tree.trace(self.trace_flat(x))
 
-    def pull_back(self, gradient: Any, what: str) -> NDArray[np.float64]:
+    def trace_flat(self, x: jax.Array) -> jax.Array:
+        """Return the flat vector of a traced x."""
+        if self.scale is not None:
+            x = x * jnp.asarray(self.scale.factor) + jnp.asarray(self.scale.offset)
+        return x if self.plan is None else self.plan.flat(x)
+
+    def to_x(self, params: Any) -> Array:
+        """Return an x that gives these params.
+
+        Args:
+            params: Params that fulfil the constraints that x cannot violate.
+
+        Raises:
+            InvalidParamsError: If they do not, or have another structure.
+        """
+        try:
+            flat = self.tree.to_flat(params)
+        except ValueError as error:
+            raise InvalidParamsError(str(error)) from error
+        x = self._x_of(flat)
+        gap = np.abs(self.to_flat(x) - flat)
+        bad = np.flatnonzero(~(gap <= 1e-3 * np.maximum(1.0, np.abs(flat))))
+        if len(bad):
+            listed = ", ".join(self.names[i] for i in bad[:10])
+            raise InvalidParamsError(
+                f"No x gives these params: {listed} would have to be different to fulfil the "
+                "constraints."
+            )
+        return x
+
+    def _x_of(self, flat: Array) -> Array:
+        if self.plan is None:
+            x = flat
+        else:
+            values = flat[self.firsts]
+            x = np.empty(self.n_x)
+            place = self.plan.gather[self.firsts]
+            is_plain = place < self.plan.n_plain
+            x[place[is_plain]] = values[is_plain]
+            for block in self.plan.blocks:
+                inputs = block.transform.inverse(values[block.members])
+                x[block.start : block.stop] = inputs[block.free]
+        return x if self.scale is None else self.scale.scaled(x)
+
+    @cached_property
+    def linear_rows(self) -> LinearRows | None:
+        """Rows that are linear in x: their members are positions in x."""
+        parts = [rows for rows in self.rows if self._is_plain(rows)]
+        if not parts:
+            return None
+        everyone = np.unique(np.concatenate([rows.members for rows in parts]))
+        rows = stack(parts, everyone)
+        places = everyone if self.plan is None else self.plan.gather[self.firsts[everyone]]
+        rows = replace(rows, members=places)
+        if self.scale is None:
+            return rows
+        shift = rows.matrix @ self.scale.offset[places]
+        return replace(
+            rows,
+            matrix=rows.matrix * self.scale.factor[places],
+            lower=rows.lower - shift,
+            upper=rows.upper - shift,
+        )
+
+    @cached_property
+    def curved_rows(self) -> tuple[LinearRows, ...]:
+        """Rows that are not linear in x: their members are positions in the flat vector."""
+        parts = [rows for rows in self.rows if not self._is_plain(rows)]
+        return tuple(replace(rows, members=self.firsts[rows.members]) for rows in parts)
+
+    def _is_plain(self, rows: LinearRows) -> bool:
+        if self.plan is None:
+            return True
+        return bool((self.plan.gather[self.firsts[rows.members]] < self.plan.n_plain).all())
+
+    # ---- derivatives ---------------------------------------------------------------------
+
+    def pull_back(self, x: Array, gradient: Any, what: str) -> Array:
         """Turn a gradient with respect to params into one with respect to x.
 
         Args:
+            x: Where, shape (n_x,).
             gradient: Tree aligned with params.
             what: How to call it in messages.
 
         Raises:
             ValueError: If it is not aligned with params.
         """
-        return self.tree.align(gradient, what)
+        return self.pull_back_flat(x, self.tree.align(gradient, what))
 
-    def pull_back_hessian(self, hessian: Any, what: str) -> NDArray[np.float64]:
-        """Turn a Hessian with respect to params, a tree of trees or a matrix, into one in x.
+    def pull_back_flat(self, x: Array, flat: Array) -> Array:
+        """Turn a flat gradient with respect to params into one with respect to x."""
+        if self._has_blocks:
+            return np.array(self.call("pull back", self._trace_pull_back, x, flat))
+        if self.plan is not None:
+            n_places = self.n_x + len(self.plan.constants)
+            sums = np.bincount(self.plan.gather, flat, minlength=n_places)
+            flat = sums[: self.n_x].astype(np.float64)
+        return flat if self.scale is None else flat * self.scale.factor
+
+    def _trace_pull_back(self, x: jax.Array, flat: jax.Array) -> jax.Array:
+        return jnp.asarray(jax.vjp(self.trace_flat, x)[1](flat)[0])
+
+    def push_forward(self, x: Array, v: Array) -> Any:
+        """Turn a direction in x into one in params."""
+        return self.tree.to_params(self._push_forward_flat(x, v))
+
+    def _push_forward_flat(self, x: Array, v: Array) -> Array:
+        if self.plan is None and self.scale is None:
+            return v
+        return np.asarray(
+            self.call("push", lambda x, v: jax.jvp(self.trace_flat, (x,), (v,))[1], x, v)
+        )
+
+    def pull_back_hessian(
+        self, x: Array, hessian: Any, what: str, gradient: Array | None = None
+    ) -> Array:
+        """Turn a Hessian with respect to params into one with respect to x.
 
         Args:
+            x: Where, shape (n_x,).
             hessian: See ``ParamTree.align_matrix``.
             what: How to call it in messages.
+            gradient: Flat gradient with respect to params there, where ``is_curved``.
 
         Raises:
             ValueError: If it is not aligned with params.
         """
-        return self.tree.align_matrix(hessian, what)
+        flat = self.tree.align_matrix(hessian, what)
+        if self.plan is None:
+            return flat if self.scale is None else flat * self.scale.products
+        jacobian = np.asarray(self.call("jacobian", jax.jacfwd(self.trace_flat), x))
+        out = np.asarray(jacobian.T @ flat @ jacobian)
+        if gradient is None:
+            return out
+        curvature = jax.hessian(lambda x, g: self.trace_flat(x) @ g)
+        return np.asarray(out + self.call("curvature", curvature, x, gradient))
 
-    def push_forward(self, v: NDArray[np.float64]) -> Any:
-        """Turn a direction in x into one in params."""
-        return self.tree.to_params(v)
+    def pull_back_product(
+        self, x: Array, v: Array, product: Any, what: str, gradient: Array | None = None
+    ) -> Array:
+        """Turn the product of a Hessian in params and a direction into one in x.
+
+        Args:
+            x: Where, shape (n_x,).
+            v: The direction in x.
+            product: Product with ``push_forward(x, v)``, a tree aligned with params.
+            what: How to call it in messages.
+            gradient: Flat gradient with respect to params there, where ``is_curved``.
+
+        Raises:
+            ValueError: If it is not aligned with params.
+        """
+        out = self.pull_back(x, product, what)
+        if gradient is None:
+            return out
+
+        def curvature(x: jax.Array, v: jax.Array, g: jax.Array) -> jax.Array:
+            return jnp.asarray(jax.jvp(lambda x: self._trace_pull_back(x, g), (x,), (v,))[1])
+
+        return np.asarray(out + self.call("curvature product", curvature, x, v, gradient))
+
+    @property
+    def is_curved(self) -> bool:
+        """Whether flat is no affine function of x, so that Hessians need gradients too."""
+        return self._has_blocks
+
+    def gradient_in_params(self, gradient: Array) -> Any:
+        """Turn a gradient in x into one in params; None where constraints tie parameters."""
+        if self.plan is not None:
+            return None
+        return self.tree.to_params(gradient if self.scale is None else gradient / self.scale.factor)
+
+    def matrix_in_params(self, matrix: Array | None, *, inverse: bool = False) -> Array | None:
+        """Turn a Hessian in x, or its inverse, into one in params; None where that is not it."""
+        if matrix is None or self.plan is not None:
+            return None
+        if self.scale is None:
+            return matrix
+        return matrix * self.scale.products if inverse else matrix / self.scale.products
+
+    # ---- points --------------------------------------------------------------------------
+
+    def neighbours(self, x: Array) -> Array:
+        """Return points near x that show whether a corner x is a minimum, shape (k, n_x).
+
+        See ``transforms``. There are none where the map to params is regular.
+        """
+        if self.plan is None or not self.plan.blocks:
+            return np.empty((0, self.n_x))
+        unscaled = x if self.scale is None else x * self.scale.factor + self.scale.offset
+        found = []
+        for block in self.plan.blocks:
+            inputs = np.asarray(block.inputs(jnp.asarray(unscaled)))
+            for near in block.transform.neighbours(inputs):
+                point = unscaled.copy()
+                point[block.start : block.stop] = near[block.free]
+                found.append(point if self.scale is None else self.scale.scaled(point))
+        return np.clip(np.array(found).reshape(len(found), self.n_x), self.lower, self.upper)
+
+    def sample(self, rng: np.random.Generator, n: int) -> Array:
+        """Draw points x, shape (n, n_x), that fulfil bounds and transforming constraints.
+
+        Args:
+            rng: Source of randomness.
+            n: Number of points.
+        """
+        if not self._has_blocks:
+            return sample_box(rng, n, self.x0, self.lower, self.upper)
+        assert self.plan is not None
+        scale = self.scale or Scale(np.ones(self.n_x), np.zeros(self.n_x))
+        start, lower, upper = (
+            v * scale.factor + scale.offset for v in (self.x0, self.lower, self.upper)
+        )
+        out = sample_box(rng, n, start, lower, upper)
+        with jax.enable_x64(True):
+            for block in self.plan.blocks:
+                inputs = np.asarray(block.inputs(jnp.asarray(start)))
+                draws = block.transform.sample(rng, n, inputs)
+                out[:, block.start : block.stop] = draws[:, block.free]
+        return np.clip(scale.scaled(out), self.lower, self.upper)
+
+    def call(self, name: str, function: Callable[..., Any], *args: Array) -> jax.Array:
+        """Call a pure function of arrays, compiled when first called."""
+        with jax.enable_x64(True):
+            if name not in self._functions:
+                self._functions[name] = compile_once(function, *args)
+            return self._functions[name](*args)
 
 
-def make_space(params: Any, bounds: Any) -> Space:
-    """Build the space of a problem.
+def make_space(
+    params: Any,
+    *,
+    bounds: Any = None,
+    constraints: Any = None,
+    scaling: Any = False,
+    bounds_as: BoundsAs = "bounds",
+    keeps_bounds: bool = True,
+) -> Space:
+    """Build the space in which an algorithm searches: the map from its x to params and back.
+
+    ``minimize`` does it by itself; this is for looking into it.
 
     Args:
         params: Start params.
         bounds: See ``minimize``.
+        constraints: See ``minimize``.
+        scaling: See ``minimize``.
+        bounds_as: "bounds" (default), or "transform" for an x without any bounds.
+        keeps_bounds: Whether the algorithm keeps bounds. If not, bijections have their smooth
+            form without bounds.
 
     Raises:
-        InvalidParamsError: If params cannot be optimised.
+        InvalidParamsError: If params cannot be optimised, or violate a constraint.
         InvalidBoundsError: If bounds are not valid or the start lies outside.
+        InvalidConstraintError: If constraints cannot be understood or fulfilled.
+        InvalidScalingError: If scaling is not valid, or bounds for it are missing.
+
+    Example:
+        >>> space = make_space({"a": 1.0, "b": np.array([0.5, 0.5])},
+        ...                    constraints={"type": "fixed", "selector": lambda p: p["a"]})
+        >>> space.x0, space.to_params(np.array([0.2, 0.3]))
+        (array([0.5, 0.5]), {'a': 1.0, 'b': array([0.2, 0.3])})
     """
     tree = ParamTree(params)
     start = tree.start_values()
@@ -101,4 +477,88 @@ def make_space(params: Any, bounds: Any) -> Space:
     if bad:
         raise InvalidParamsError(f"These start values are not finite: {', '.join(bad)}.")
     flat_bounds = read_bounds(bounds, tree, start)
-    return Space(tree, start, flat_bounds.lower, flat_bounds.upper)
+    demands = select(read_constraints(constraints), tree)
+    nonlinear = tuple(d for d in demands if isinstance(d.constraint, NonlinearConstraint))
+    others = [d for d in demands if not isinstance(d.constraint, NonlinearConstraint)]
+    lower, upper = flat_bounds.lower, flat_bounds.upper
+    has_bounds = bool(np.isfinite(lower).any() or np.isfinite(upper).any())
+    is_open = bounds_as == "transform" or not keeps_bounds
+    if not others and (lower < upper).all() and not (is_open and has_bounds):
+        space = Space(tree, start, lower, upper, nonlinear=nonlinear)
+    else:
+        reduction = reduce(others, tree, start, flat_bounds)
+        space = _assemble(tree, reduction, nonlinear, is_open=is_open)
+        if bounds_as == "bounds":
+            places = space.firsts[_bounded_by_user(reduction, flat_bounds)]
+            space = replace(space, bounded=places)
+    options = read_scaling(scaling)
+    return space if options is None else _scaled(space, options)
+
+
+def _bounded_by_user(reduction: Reduction, bounds: FlatBounds) -> Positions:
+    """Return free representatives with bounds of the user that no bijection carries."""
+    has_bound = np.zeros(len(reduction.start), dtype=bool)
+    given = np.isfinite(bounds.lower) | np.isfinite(bounds.upper)
+    has_bound[reduction.representative[given]] = True
+    is_free = reduction.lower < reduction.upper
+    return np.flatnonzero(has_bound & is_free & ~_in_blocks(reduction))
+
+
+def _in_blocks(reduction: Reduction) -> NDArray[np.bool_]:
+    out = np.zeros(len(reduction.start), dtype=bool)
+    for block in reduction.blocks:
+        out[block.members] = True
+    return out
+
+
+def _assemble(
+    tree: ParamTree, reduction: Reduction, nonlinear: tuple[Demand, ...], *, is_open: bool
+) -> Space:
+    """Give everything that is free its place in x."""
+    start, lower, upper = reduction.start, reduction.lower, reduction.upper
+    in_block, is_free = _in_blocks(reduction), lower < upper
+    is_plain, is_fixed = is_free & ~in_block, ~is_free & ~in_block
+    blocks = list(reduction.blocks)
+    if is_open:
+        blocks = [replace(block, transform=block.transform.opened()) for block in blocks]
+        boxed = np.flatnonzero(is_plain & (np.isfinite(lower) | np.isfinite(upper)))
+        if len(boxed):
+            blocks.append(Block(Box(lower[boxed], upper[boxed]), boxed, "bounds"))
+            is_plain[boxed] = False
+    _, firsts = np.unique(reduction.representative, return_index=True)
+    place = np.empty(len(start), dtype=np.intp)
+    n_plain = int(is_plain.sum())
+    place[is_plain] = np.arange(n_plain)
+    n_places = n_plain + int(is_fixed.sum())
+    place[is_fixed] = np.arange(n_plain, n_places)
+    x0, x_lower, x_upper = ([v[is_plain]] for v in (start, lower, upper))
+    placed, position = [], n_plain
+    for block in blocks:
+        transform, members = block.transform, block.members
+        free = transform.lower < transform.upper
+        placed.append(PlacedBlock(transform, members, block.source, position, free))
+        position = placed[-1].stop
+        place[members] = np.arange(n_places, n_places + len(members))
+        n_places += len(members)
+        x0.append(transform.inverse(start[members])[free])
+        x_lower.append(transform.lower[free])
+        x_upper.append(transform.upper[free])
+    gather = place[reduction.representative]
+    is_identity = not placed and len(gather) == n_plain
+    plan = None if is_identity else Plan(n_plain, start[is_fixed], tuple(placed), gather)
+    return Space(
+        tree,
+        np.concatenate(x0),
+        np.concatenate(x_lower),
+        np.concatenate(x_upper),
+        plan=plan,
+        rows=reduction.rows,
+        nonlinear=nonlinear,
+        firsts=firsts,
+    )
+
+
+def _scaled(space: Space, options: ScalingOptions) -> Space:
+    scale = make_scale(space.x0, space.lower, space.upper, space.x_names, options)
+    x0, lower, upper = (scale.scaled(v) for v in (space.x0, space.lower, space.upper))
+    return replace(space, x0=x0, lower=lower, upper=upper, scale=scale)

@@ -190,6 +190,29 @@ class ParamTree:
                 out[row.start : row.stop, column.start : column.stop] = np.reshape(block, shape)
         return out
 
+    def align_rows(self, tree: Any, n_rows: int, what: str) -> NDArray[np.float64]:
+        """Return the matrix of a tree of Jacobians, such as ``jax.jacobian(function)(params)``.
+
+        Args:
+            tree: A tree aligned with params whose leaves have n_rows times as many entries, with
+                those of the function first.
+            n_rows: Number of entries of the function.
+            what: How to call it in messages.
+
+        Raises:
+            ValueError: If it does not fit; the text can be shown to the user.
+        """
+        out = np.empty((n_rows, self.n_params))
+        for leaf, block in zip(self.leaves, _collect(self._root, tree, what), strict=True):
+            width = leaf.stop - leaf.start
+            if np.size(block) != n_rows * width:
+                raise ValueError(
+                    f"entry {leaf.name!r} of {what} has shape {np.shape(block)}, not "
+                    f"{(n_rows, *leaf.shape)}."
+                )
+            out[:, leaf.start : leaf.stop] = np.reshape(block, (n_rows, width))
+        return out
+
     def start_values(self) -> NDArray[np.float64]:
         """Return the flat vector of the params from which the structure was read."""
         return np.concatenate(

@@ -1,0 +1,193 @@
+"""Bijections between boxes and the flat forms of covariance matrices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from optimagic_lite.space.transforms import Transform, without_rounding
+from optimagic_lite.utilities import cov_params_to_matrix
+
+Array = NDArray[np.float64]
+
+# how far a neighbour of a singular matrix lies inside: relative size of a diagonal, and radians
+_NEAR_DIAGONAL = 1e-2
+_NEAR_ANGLE = 5e-2
+
+
+@dataclass(frozen=True)
+class Cholesky(Transform):
+    """The lower triangle of a covariance matrix, from that of its Cholesky factor.
+
+    Pinheiro and Bates (1996), doi:10.1007/BF00140873.
+
+    Args:
+        dim: Number of rows.
+        first_lower: Lower bound of the first standard deviation, shape (1,).
+        first_upper: Upper bound of the first standard deviation, shape (1,).
+        regularization: Square of the smallest diagonal entry of the factor.
+    """
+
+    dim: int
+    first_lower: Array
+    first_upper: Array
+    regularization: float
+
+    @cached_property
+    def lower(self) -> Array:
+        """The diagonal is at least the root of the regularization."""
+        out = np.full(self.dim * (self.dim + 1) // 2, -np.inf)
+        out[_diagonal(self.dim)] = np.sqrt(self.regularization)
+        out[0] = max(out[0], self.first_lower[0])
+        return out
+
+    @cached_property
+    def upper(self) -> Array:
+        """Only the first standard deviation can be bounded from above."""
+        out = np.full(self.dim * (self.dim + 1) // 2, np.inf)
+        out[0] = self.first_upper[0]
+        return out
+
+    def forward(self, t: jax.Array) -> jax.Array:
+        """Multiply the factor with its transpose."""
+        index = np.tril_indices(self.dim)
+        factor = jnp.zeros((self.dim, self.dim)).at[index].set(t)
+        return (factor @ factor.T)[index]
+
+    def inverse(self, block: Array) -> Array:
+        """Factorise."""
+        factor = semidefinite_cholesky(cov_params_to_matrix(block))
+        return np.clip(factor[np.tril_indices(self.dim)], self.lower, self.upper)
+
+    def neighbours(self, t: Array) -> list[Array]:
+        """Return factors with one zero of the diagonal raised at a time."""
+        positions = _diagonal(self.dim)
+        size = max(float(np.abs(t).max()), 1e-8)
+        zeros = positions[(t[positions] <= 1e-9 * size) & (self.lower[positions] <= 0)]
+        found = []
+        for i in zeros:
+            raised = t.copy()
+            raised[i] = min(_NEAR_DIAGONAL * max(1.0, size), self.upper[i])
+            found.append(raised)
+        return found
+
+
+@dataclass(frozen=True)
+class Spherical(Transform):
+    """Standard deviations (or variances) and correlations, from spherical coordinates.
+
+    Row i of the Cholesky factor of the correlation matrix is a point on the unit sphere with
+    angles in [0, pi] (Pinheiro and Bates 1996, doi:10.1007/BF00140873; Rapisarda, Brigo and
+    Mercurio 2007, doi:10.1093/imaman/dpl010). Smooth up to singular matrices.
+
+    Args:
+        dim: Number of rows.
+        sd_lower: Lower bounds of the standard deviations, shape (dim,).
+        sd_upper: Upper bounds of the standard deviations, shape (dim,).
+        as_covariance: Whether the block is the lower triangle of the covariance matrix, row by
+            row, or else standard deviations and then correlations.
+    """
+
+    dim: int
+    sd_lower: Array
+    sd_upper: Array
+    as_covariance: bool
+
+    @cached_property
+    def lower(self) -> Array:
+        """Bounds of the standard deviations, then 0."""
+        return np.concatenate([self.sd_lower, np.zeros(self.dim * (self.dim - 1) // 2)])
+
+    @cached_property
+    def upper(self) -> Array:
+        """Bounds of the standard deviations, then pi."""
+        return np.concatenate([self.sd_upper, np.full(self.dim * (self.dim - 1) // 2, np.pi)])
+
+    def forward(self, t: jax.Array) -> jax.Array:
+        """Build the factor row by row on the sphere."""
+        dim = self.dim
+        sds, angles = t[:dim], t[dim:]
+        below = np.tril_indices(dim, -1)
+        cosines = jnp.eye(dim).at[below].set(jnp.cos(angles))
+        sines = jnp.ones((dim, dim)).at[below].set(jnp.sin(angles))
+        heights = jnp.concatenate([jnp.ones((dim, 1)), jnp.cumprod(sines, axis=1)[:, :-1]], axis=1)
+        factor = cosines * heights
+        ones = np.ones(len(below[0]))
+        correlations = without_rounding((factor @ factor.T)[below], -ones, ones)
+        if not self.as_covariance:
+            return jnp.concatenate([sds, correlations])
+        products = jnp.outer(sds, sds)
+        filled = jnp.diag(jnp.diag(products)).at[below].set(products[below] * correlations)
+        return filled[np.tril_indices(dim)]
+
+    def inverse(self, block: Array) -> Array:
+        """Factorise and return the angles of each row."""
+        dim = self.dim
+        below = np.tril_indices(dim, -1)
+        if self.as_covariance:
+            covariance = cov_params_to_matrix(block)
+            sds = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+            scale = np.where(sds > 0, sds, 1.0)
+            corr = covariance / np.outer(scale, scale)
+        else:
+            sds = block[:dim]
+            corr = np.zeros((dim, dim))
+            corr[below] = block[dim:]
+            corr += corr.T
+        np.fill_diagonal(corr, 1.0)
+        squares = (factor := semidefinite_cholesky(corr)) ** 2
+        # what a row has beyond a column, summed from the end: differences would lose all digits
+        later = np.sqrt(np.cumsum(squares[:, ::-1], axis=1)[:, ::-1] - squares)
+        angles = np.arctan2(later, factor)[below]
+        return np.asarray(np.clip(np.concatenate([sds, angles]), self.lower, self.upper))
+
+    def neighbours(self, t: Array) -> list[Array]:
+        """Return t with one angle moved away from 0 or pi, in three directions of the next."""
+        dim = self.dim
+        found = []
+        if self.as_covariance:
+            for i in np.flatnonzero((t[:dim] <= 1e-9) & (self.upper[:dim] > 0)):
+                raised = t.copy()
+                raised[i] = min(_NEAR_DIAGONAL, self.upper[i])
+                found.append(raised)
+        rows, columns = np.tril_indices(dim, -1)
+        for k in np.flatnonzero(np.sin(t[dim:]) < 1e-6):
+            moved = t.copy()
+            is_low = moved[dim + k] < 1
+            moved[dim + k] = _NEAR_ANGLE if is_low else np.pi - _NEAR_ANGLE
+            found.append(moved)
+            if columns[k] + 1 < rows[k]:
+                for angle in (_NEAR_ANGLE, np.pi - _NEAR_ANGLE):
+                    turned = moved.copy()
+                    turned[dim + k + 1] = angle
+                    found.append(turned)
+        return found
+
+
+def semidefinite_cholesky(matrix: Array) -> Array:
+    """Return a lower triangular L with L L' = matrix, also for singular matrices.
+
+    Args:
+        matrix: Symmetric and positive semidefinite, shape (n, n).
+
+    Returns:
+        L with a diagonal of at least zero.
+    """
+    try:
+        return np.asarray(np.linalg.cholesky(matrix))
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(matrix)
+        root = vectors * np.sqrt(np.maximum(values, 0.0))
+        factor = np.asarray(np.linalg.qr(root.T, mode="r")).T
+        signs = np.where(np.diag(factor) < 0, -1.0, 1.0)
+        return np.asarray(factor * signs)
+
+
+def _diagonal(dim: int) -> NDArray[np.intp]:
+    """Positions of the diagonal in the lower triangle, row by row."""
+    return np.cumsum(np.arange(1, dim + 1)) - 1

@@ -1,0 +1,65 @@
+"""The affine scale of x."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimagic_lite.exceptions import InvalidScalingError
+from optimagic_lite.options import ScalingOptions
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """``unscaled = x * factor + offset``, entry by entry.
+
+    Args:
+        factor: Positive, shape (n_x,).
+        offset: Shape (n_x,).
+    """
+
+    factor: Array
+    offset: Array
+
+    @property
+    def products(self) -> Array:
+        """Products of all pairs of factors, shape (n_x, n_x)."""
+        return np.outer(self.factor, self.factor)
+
+    def scaled(self, values: Array) -> Array:
+        """Return x."""
+        return (values - self.offset) / self.factor
+
+
+def make_scale(
+    start: Array, lower: Array, upper: Array, names: Sequence[str], options: ScalingOptions
+) -> Scale:
+    """Work out factors and offsets.
+
+    Args:
+        start: Unscaled start, shape (n_x,).
+        lower: Unscaled lower bounds.
+        upper: Unscaled upper bounds.
+        names: How to call entries in messages.
+        options: Method and numbers.
+
+    Raises:
+        InvalidScalingError: If the method is "bounds" and some are not finite.
+    """
+    if options.method == "start_values":
+        size = np.maximum(np.abs(start), options.clipping_value)
+        return Scale(size / options.magnitude, np.zeros(len(start)))
+    missing = np.flatnonzero(~(np.isfinite(lower) & np.isfinite(upper)))
+    if len(missing):
+        more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
+        raise InvalidScalingError(
+            "Scaling by bounds needs a finite lower and upper bound for each free parameter. They "
+            f"are missing for {', '.join(names[i] for i in missing[:10])}{more}. Use "
+            "om.ScalingOptions(method='start_values')."
+        )
+    return Scale((upper - lower) / options.magnitude, lower.copy())
