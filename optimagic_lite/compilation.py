@@ -66,7 +66,9 @@ def trace_function(function: Callable[..., Any], *examples: Any) -> Trace:
     closed = jax.make_jaxpr(lambda *args: function(*args))(*examples)
     signature, has_custom_rules = _signature(closed.jaxpr)
     weak = tuple(getattr(v.aval, "weak_type", False) for v in closed.jaxpr.invars)
-    consts = tuple(jnp.asarray(const) for const in closed.consts)
+    # concrete arrays, even inside the trace of another function
+    with jax.ensure_compile_time_eval():
+        consts = tuple(jnp.asarray(const) for const in closed.consts)
     return Trace(closed.jaxpr, consts, (signature, weak), has_custom_rules)
 
 

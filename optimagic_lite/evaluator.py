@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 _MAX_REPEATS = 1_000
+# points whose constraints are remembered: solvers come back to their last and their best ones
+_N_REMEMBERED = 16
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,7 @@ class Evaluator:
         self._last_x: Array | None = None
         self._last_f = math.nan
         self._last_gradient: Array | None = None
-        self._constraint_x: Array | None = None
-        self._constraint_values: list[Array] = []
+        self._constraint_values: dict[bytes, list[Array]] = {}
         self._eps = numerical.EPS_DOUBLE
         self._batch = 0
         self._begin = time.perf_counter()
@@ -196,10 +197,13 @@ class Evaluator:
 
     def constraint(self, i: int, x: Array) -> Array:
         """Return the values of native constraint i at x, shape (m,); all are evaluated at once."""
-        if self._constraint_x is None or not np.array_equal(self._constraint_x, x):
-            self._constraint_values = self._values_of_constraints(x)
-            self._constraint_x = x.copy()
-        return self._constraint_values[i]
+        key = x.tobytes()
+        if key not in self._constraint_values:
+            values = self._values_of_constraints(x)
+            if len(self._constraint_values) == _N_REMEMBERED:
+                del self._constraint_values[next(iter(self._constraint_values))]
+            self._constraint_values[key] = values
+        return self._constraint_values[key][i]
 
     def constraint_jac(self, i: int, x: Array) -> Array:
         """Return the Jacobian of native constraint i at x, shape (m, n_x)."""

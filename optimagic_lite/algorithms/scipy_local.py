@@ -86,7 +86,7 @@ class ScipyMinimizer(Algorithm):
                 if space.has_bounds
                 else None,
                 constraints=self.constraints(evaluator),
-                options={**options, **self.fixed_options, **self.radius(x0)},
+                options={**options, **self.fixed_options, **self.options_of_run(x0)},
                 callback=(lambda *_: evaluator.iteration()) if counts_by_callback else None,
                 **self.second_order(evaluator),
             )
@@ -119,8 +119,8 @@ class ScipyMinimizer(Algorithm):
         del lower, upper
         return x0
 
-    def radius(self, x0: Array) -> dict[str, float]:
-        """Return the first radius of a trust region under SciPy's name."""
+    def options_of_run(self, x0: Array) -> dict[str, float]:
+        """Return options that depend on the start: the first radius of a trust region."""
         if self.radius_option is None:
             return {}
         given = getattr(self, "trustregion_initial_radius", None)
@@ -365,7 +365,8 @@ class ScipyCOBYLA(ScipyMinimizer):
 class ScipyCOBYQA(ScipyMinimizer):
     """Quadratic models in a trust region (Ragonneau 2022, doi:10.5353/th_991044625192503414).
 
-    The first choice without derivatives for smooth problems of up to some dozen parameters.
+    The first choice without derivatives for smooth problems of up to some dozen parameters. On
+    infeasible problems it would go on for ever, so iterations are limited to 1,000 a parameter.
 
     Args:
         convergence_xtol_abs: Final radius of the trust region.
@@ -388,6 +389,11 @@ class ScipyCOBYQA(ScipyMinimizer):
     trustregion_initial_radius: PositiveFloat | None = None
     scale: bool = False
     display: bool = False
+
+    def options_of_run(self, x0: Array) -> dict[str, float]:
+        """Return the first radius and the limit on iterations."""
+        limit = min(self.stopping_maxiter, 1_000 * len(x0))
+        return {**super().options_of_run(x0), "maxiter": limit}
 
 
 @algorithm(

@@ -186,7 +186,7 @@ class Space:
         if self.plan is None and self.scale is None:
             return x
         if self._has_blocks:
-            return np.asarray(self.call("flat", self.trace_flat, x))
+            return np.asarray(self.call("flat", self._compose, x))
         unscaled = x if self.scale is None else x * self.scale.factor + self.scale.offset
         if self.plan is None:
             return unscaled
@@ -209,6 +209,10 @@ class Space:
 
     def trace_flat(self, x: jax.Array) -> jax.Array:
         """Return the flat vector of a traced x."""
+        # a function that was traced before is much faster to trace again
+        return self.call("flat", self._compose, x) if self._has_blocks else self._compose(x)
+
+    def _compose(self, x: jax.Array) -> jax.Array:
         if self.scale is not None:
             x = x * jnp.asarray(self.scale.factor) + jnp.asarray(self.scale.offset)
         return x if self.plan is None else self.plan.flat(x)
@@ -429,11 +433,12 @@ class Space:
                 out[:, block.start : block.stop] = draws[:, block.free]
         return np.clip(scale.scaled(out), self.lower, self.upper)
 
-    def call(self, name: str, function: Callable[..., Any], *args: Array) -> jax.Array:
-        """Call a pure function of arrays, compiled when first called."""
+    def call(self, name: str, function: Callable[..., Any], *args: Any) -> jax.Array:
+        """Call a pure function of arrays, compiled when first called; args may be traced."""
         with jax.enable_x64(True):
             if name not in self._functions:
-                self._functions[name] = compile_once(function, *args)
+                examples = [np.zeros(arg.shape) for arg in args]
+                self._functions[name] = compile_once(function, *examples)
             return self._functions[name](*args)
 
 
