@@ -371,7 +371,7 @@ def _by_loc(loc: Any) -> Callable[[Any], Any]:
             return params.loc[loc]
         if isinstance(loc, (list, tuple)) and isinstance(params, (Mapping, list, tuple)):
             return [params[key] for key in loc]
-        return params[np.array(loc) if isinstance(loc, (list, tuple)) else loc]
+        return params[np.array(loc) if isinstance(loc, list) else loc]
 
     return selector
 

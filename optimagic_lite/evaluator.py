@@ -232,21 +232,6 @@ class Evaluator:
         values[failed] = [self.penalty(xs[i])[0] for i in failed]
         return values
 
-    def better_neighbour(self) -> Array | None:
-        """Evaluate neighbours of the best point where it is a corner; return one that is better.
-
-        Better by more than rounding; None if there is none, or the best point is no corner.
-        """
-        before, violation = self.best_f, self.best_violation
-        xs = self.space.neighbours(self.best_x)
-        if not len(xs):
-            return None
-        values = self.batch_fun(xs)
-        gain = before - float(values.min())
-        if self.best_violation > violation or gain <= 1e-10 * max(1.0, abs(before)):
-            return None
-        return np.array(self.best_x)
-
     def iteration(self) -> None:
         """Count an iteration of an algorithm that says so, and stop at the limit."""
         self.n_iterations += 1

@@ -302,7 +302,7 @@ def _objective(problem: Problem, space: Space, start: _Start) -> Objective:
         start_raw=start.raw,
         check=not problem.skip_checks,
     )
-    check_objective(problem, objective)
+    check_objective(problem, space, objective)
     return objective
 
 

@@ -162,12 +162,6 @@ def check_capabilities(problem: Problem, space: Space) -> None:
             f'{info.name} runs inside JAX, where derivatives="numerical" cannot be had. Choose '
             "an algorithm of SciPy or NLopt."
         )
-    second = [n for n in ("hess", "hessp") if n in given]
-    if second and space.is_curved and not {"jac", "fun_and_jac"} & set(given):
-        raise NotAvailableError(
-            f"With constraints that are built in by a transformation, {second[0]} says nothing "
-            "without the gradient. Give jac or fun_and_jac as well."
-        )
     unused = [n for n in ("hess", "hessp") if getattr(functions, n) is not None]
     if unused and not (info.needs_hess or info.uses_hess):
         able = [n for n, c in sorted(REGISTRY.items()) if "hess" in c.algo_info.allowed]
@@ -177,9 +171,15 @@ def check_capabilities(problem: Problem, space: Space) -> None:
         )
 
 
-def check_objective(problem: Problem, objective: Objective) -> None:
+def check_objective(problem: Problem, space: Space, objective: Objective) -> None:
     """Refuse a criterion that the algorithm cannot use."""
     info = problem.algorithm.algo_info
+    given = [n for n in ("hess", "hessp") if getattr(problem.functions, n) is not None]
+    if given and space.is_curved and objective.flat_gradient is None:
+        raise NotAvailableError(
+            f"With constraints that are built in by a transformation, {given[0]} says nothing "
+            "without the gradient. Give jac or fun_and_jac as well, or write fun with jax.numpy."
+        )
     if info.needs_program and objective.program is None:
         raise NotAvailableError(
             f"{info.name} runs inside JAX and needs a fun that JAX can trace: "

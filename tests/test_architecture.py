@@ -29,7 +29,7 @@ LAYERS = [
     {"objective"},
     {"history", "log"},
     {"evaluator", "parallel"},
-    {"algorithms", "algos"},
+    {"algorithms", "algos", "escape"},
     {"problem", "multistart", "result"},
     {"optimize", "plots", "argmin", "benchmarking"},
     {"cli", "demo", "__init__"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import importlib.util
@@ -25,6 +24,7 @@ from typing import (
 import numpy as np
 from numpy.typing import NDArray
 
+from optimagic_lite.escape import is_minimum, lower_point, slope
 from optimagic_lite.exceptions import (
     InvalidAlgoInfoError,
     InvalidAlgoOptionError,
@@ -39,8 +39,10 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 SolverType = Literal["scalar", "likelihood", "least_squares"]
 
-# how often a run begins anew from a better neighbour of a corner
-_MAX_CORNERS = 20
+# how often a run begins anew where a transformation has deceived the solver
+_MAX_RESTARTS = 50
+# fall of the criterion within reach, relative to its size, that speaks against a minimum
+_STEEP = 1e-3
 
 REGISTRY: dict[str, type[Algorithm]] = {}
 
@@ -364,7 +366,7 @@ def run(chosen: Algorithm, evaluator: Evaluator, plain_value: float, seconds: fl
         outcome = _solve(chosen, evaluator)
     except StopRun as stop:
         n_iterations = evaluator.n_iterations or None
-        return Outcome(False, str(stop), stop.stop.status, n_iterations=n_iterations)
+        outcome = Outcome(False, str(stop), stop.stop.status, n_iterations=n_iterations)
     except (UserFunctionRuntimeError, InvalidAlgoInfoError):
         raise
     except Exception as error:
@@ -381,20 +383,21 @@ def run(chosen: Algorithm, evaluator: Evaluator, plain_value: float, seconds: fl
 
 
 def _solve(chosen: Algorithm, evaluator: Evaluator) -> Outcome:
-    """Solve, and once more from better points next to a corner that is no minimum."""
+    """Solve, and anew from a better point where the solution deceives."""
     outcome = chosen.solve(evaluator, evaluator.space.x0.copy())
-    for _ in range(_MAX_CORNERS):
-        if not outcome.success:
-            break
-        with contextlib.suppress(StopRun):
-            better = evaluator.better_neighbour()
-            if better is None:
+    for _ in range(_MAX_RESTARTS):
+        try:
+            point = lower_point(evaluator)
+            if point is None:
                 break
-            outcome = chosen.solve(evaluator, better)
-            continue
-        # the limits end the search among neighbours; what was found before stands
-        break
-    return outcome
+            outcome = chosen.solve(evaluator, point)
+        except StopRun:
+            # limits end the search for something better; what was found before stands
+            return outcome
+    if outcome.success or not is_minimum(evaluator):
+        return outcome
+    message = f"The Karush-Kuhn-Tucker conditions hold. {chosen.name} said: {outcome.message}"
+    return dataclasses.replace(outcome, success=True, message=message)
 
 
 def _checked(outcome: Outcome, chosen: Algorithm, evaluator: Evaluator) -> Outcome:
@@ -433,11 +436,16 @@ def _doubt(outcome: Outcome, evaluator: Evaluator) -> str:
     if gradient is not None and not evaluator.constraints:
         # a step against the gradient that stays inside the bounds
         step = np.clip(best_x - gradient, space.lower, space.upper) - best_x
-        is_flat = bool(np.abs(step).max() <= 1e-3 * max(1.0, abs(best_f)))
+        is_flat = bool(np.abs(step).max(initial=0.0) <= 1e-3 * max(1.0, abs(best_f)))
     if is_flat is False and (best_x == space.x0).all():
         return (
             "No better point than the start was found, although the gradient there is not small. "
             "Scale the parameters, start elsewhere, or try another algorithm."
+        )
+    if space.n_x and slope(evaluator) > _STEEP * max(1.0, abs(best_f)):
+        return (
+            "The solver stopped at a corner or kink of the constraints, from which the criterion "
+            "still falls. Start elsewhere, or use an algorithm that takes linear constraints."
         )
     if not evaluator.n_failed:
         return ""

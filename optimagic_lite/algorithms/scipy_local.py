@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -39,6 +39,11 @@ Array = NDArray[np.float64]
 
 # no limit: the evaluator counts
 _NO_LIMIT = 2**31 - 1
+# Methods for constraints that go on for ever where there is no feasible point end after so many
+# iterations, a parameter or at all, as in SciPy's own defaults.
+_MAXITER_CONSTRAINED = 1_000
+# first and second barrier parameter of trust-constr
+_BARRIERS = (1e-2, 1e-6)
 # largest Hessian that is formed where products with vectors would do
 _DENSE_HESSIAN = 100
 
@@ -63,6 +68,16 @@ class ScipyMinimizer(Algorithm):
 
     def solve(self, evaluator: Evaluator, x0: Array) -> Outcome:
         """Minimize with SciPy."""
+        return self.minimize(evaluator, x0, {})
+
+    def minimize(self, evaluator: Evaluator, x0: Array, extra: Mapping[str, Any]) -> Outcome:
+        """Call SciPy and translate its result.
+
+        Args:
+            evaluator: Evaluates.
+            x0: Start, shape (n_x,).
+            extra: Further options of SciPy.
+        """
         from scipy import optimize
 
         info, space = self.algo_info, evaluator.space
@@ -78,7 +93,7 @@ class ScipyMinimizer(Algorithm):
             warnings.filterwarnings("ignore", message="Singular Jacobian", category=UserWarning)
             result = optimize.minimize(
                 evaluator.fun,
-                self.first_point(x0, space.lower, space.upper),
+                x0,
                 method=self.method,
                 jac=evaluator.jac if info.needs_jac else None,
                 # trust-constr would leave them on its way; the others keep them anyway
@@ -86,7 +101,12 @@ class ScipyMinimizer(Algorithm):
                 if space.has_bounds
                 else None,
                 constraints=self.constraints(evaluator),
-                options={**options, **self.fixed_options, **self.options_of_run(x0)},
+                options={
+                    **options,
+                    **self.fixed_options,
+                    **self.options_of_run(evaluator, x0),
+                    **extra,
+                },
                 callback=(lambda *_: evaluator.iteration()) if counts_by_callback else None,
                 **self.second_order(evaluator),
             )
@@ -114,13 +134,9 @@ class ScipyMinimizer(Algorithm):
             out.append(optimize.NonlinearConstraint(function, *limits, **derivatives))
         return out
 
-    def first_point(self, x0: Array, lower: Array, upper: Array) -> Array:
-        """Return the point at which SciPy begins."""
-        del lower, upper
-        return x0
-
-    def options_of_run(self, x0: Array) -> dict[str, float]:
-        """Return options that depend on the start: the first radius of a trust region."""
+    def options_of_run(self, evaluator: Evaluator, x0: Array) -> dict[str, float]:
+        """Return options that depend on the problem: the first radius of a trust region."""
+        del evaluator
         if self.radius_option is None:
             return {}
         given = getattr(self, "trustregion_initial_radius", None)
@@ -237,7 +253,8 @@ class ScipyNelderMead(ScipyMinimizer):
 class ScipyPowell(ScipyMinimizer):
     """Powell's conjugate directions (Powell 1964, doi:10.1093/comjnl/7.2.155).
 
-    With bounds it can stop where two of them meet although that is no minimum.
+    With bounds it can stop where they bind although that is no minimum, so it begins anew there
+    until that gains nothing. Where two bounds meet, it can still be caught.
 
     Args:
         convergence_xtol_rel: Relative tolerance of the line searches.
@@ -255,6 +272,17 @@ class ScipyPowell(ScipyMinimizer):
     convergence_xtol_rel: NonNegativeFloat = CONVERGENCE_XTOL_REL
     convergence_ftol_rel: NonNegativeFloat = CONVERGENCE_FTOL_REL
     display: bool = False
+
+    def solve(self, evaluator: Evaluator, x0: Array) -> Outcome:
+        """Minimize with SciPy; with bounds, anew from the solution while that gains something."""
+        outcome = super().solve(evaluator, x0)
+        while outcome.success and evaluator.space.has_bounds:
+            before = evaluator.best_f
+            outcome = super().solve(evaluator, evaluator.best_x)
+            gain = before - evaluator.best_f
+            if gain <= self.convergence_ftol_rel * max(1.0, abs(before)):
+                break
+        return outcome
 
 
 @algorithm("scipy_bfgs", needs_jac=True)
@@ -366,7 +394,8 @@ class ScipyCOBYQA(ScipyMinimizer):
     """Quadratic models in a trust region (Ragonneau 2022, doi:10.5353/th_991044625192503414).
 
     The first choice without derivatives for smooth problems of up to some dozen parameters. On
-    infeasible problems it would go on for ever, so iterations are limited to 1,000 a parameter.
+    infeasible problems it would go on for ever; with constraints, iterations are limited to 1,000
+    a parameter.
 
     Args:
         convergence_xtol_abs: Final radius of the trust region.
@@ -390,10 +419,13 @@ class ScipyCOBYQA(ScipyMinimizer):
     scale: bool = False
     display: bool = False
 
-    def options_of_run(self, x0: Array) -> dict[str, float]:
-        """Return the first radius and the limit on iterations."""
-        limit = min(self.stopping_maxiter, 1_000 * len(x0))
-        return {**super().options_of_run(x0), "maxiter": limit}
+    def options_of_run(self, evaluator: Evaluator, x0: Array) -> dict[str, float]:
+        """Return the first radius; with constraints, their tolerance and the limit too."""
+        options = super().options_of_run(evaluator, x0)
+        if evaluator.constraints:
+            options["maxiter"] = min(self.stopping_maxiter, _MAXITER_CONSTRAINED * len(x0))
+            options["feasibility_tol"] = min(float(c.tol.min()) for c in evaluator.constraints)
+        return options
 
 
 @algorithm(
@@ -451,7 +483,9 @@ class ScipyTrustConstr(ScipyMinimizer):
     """Trust-region interior point (Byrd, Hribar and Nocedal 1999, doi:10.1137/S1052623497325107).
 
     The most versatile of SciPy's algorithms with constraints. Uses exact Hessians where there
-    are any, and BFGS where not.
+    are any, and BFGS where not. With inequalities it runs a second time, from its solution and
+    with a small barrier, because SciPy tests convergence while the barrier is still large. With
+    constraints, iterations are limited to 1,000.
 
     Args:
         convergence_gtol_abs: Stop when the gradient of the Lagrangian is below.
@@ -467,8 +501,6 @@ class ScipyTrustConstr(ScipyMinimizer):
         "xtol": "convergence_xtol_rel",
         "disp": "display",
     }
-    # from SciPy's 0.1 it stops, with bounds, before the barrier has become small
-    fixed_options: ClassVar = {"initial_barrier_parameter": 1e-2}
     radius_option = "initial_tr_radius"
 
     convergence_gtol_abs: NonNegativeFloat = 1e-8
@@ -476,10 +508,32 @@ class ScipyTrustConstr(ScipyMinimizer):
     trustregion_initial_radius: PositiveFloat | None = None
     display: bool = False
 
-    def first_point(self, x0: Array, lower: Array, upper: Array) -> Array:
-        """Return a point inside the bounds: the barrier is infinite on them."""
-        margin = np.minimum(1e-2 * np.maximum(1.0, np.abs(x0)), (upper - lower) / 10)
-        return np.minimum(np.maximum(x0, lower + margin), upper - margin)
+    def solve(self, evaluator: Evaluator, x0: Array) -> Outcome:
+        """Minimize with SciPy, with a large and then with a small barrier."""
+        first = self.solve_with_barrier(evaluator, x0, _BARRIERS[0])
+        has_barrier = evaluator.space.has_bounds or any(
+            (c.lower < c.upper).any() for c in evaluator.constraints
+        )
+        if not (first.success and has_barrier):
+            return first
+        second = self.solve_with_barrier(evaluator, evaluator.best_x, _BARRIERS[1])
+        n_iterations = (first.n_iterations or 0) + (second.n_iterations or 0)
+        return replace(second if second.success else first, n_iterations=n_iterations)
+
+    def solve_with_barrier(self, evaluator: Evaluator, x0: Array, barrier: float) -> Outcome:
+        """Minimize with SciPy from a barrier parameter; points keep that far from bounds."""
+        lower, upper = evaluator.space.lower, evaluator.space.upper
+        # the barrier is infinite on the bounds
+        margin = np.minimum(barrier * np.maximum(1.0, np.abs(x0)), (upper - lower) / 10)
+        inside = np.minimum(np.maximum(x0, lower + margin), upper - margin)
+        return self.minimize(evaluator, inside, {"initial_barrier_parameter": barrier})
+
+    def options_of_run(self, evaluator: Evaluator, x0: Array) -> dict[str, float]:
+        """Return the first radius, and the limit on iterations with constraints."""
+        options = super().options_of_run(evaluator, x0)
+        if evaluator.constraints:
+            options["maxiter"] = min(self.stopping_maxiter, _MAXITER_CONSTRAINED)
+        return options
 
     def second_order(self, evaluator: Evaluator) -> dict[str, Any]:
         """Return ``hess``: dense where that is cheap, else as products with vectors."""

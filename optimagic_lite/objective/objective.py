@@ -65,6 +65,8 @@ class Objective:
         gradient: x -> gradient apart from the value, or None.
         hessian: x -> (n_x, n_x), or None.
         hessian_product: x, v -> (n_x,), or None.
+        flat_gradient: x -> gradient with respect to params there, shape (n_params,), or None if
+            that would take differences.
         program: The traced criterion for solvers that run inside JAX, or None.
         not_traced: Why there is no program; "" if there is one.
         sign: 1 to minimize, -1 to maximize; user's value = sign * value.
@@ -78,6 +80,7 @@ class Objective:
     gradient: Callable[[Array], Array] | None
     hessian: Callable[[Array], Array] | None
     hessian_product: Callable[[Array, Array], Array] | None
+    flat_gradient: Callable[[Array], Array] | None
     program: Program | None
     not_traced: str
     sign: float
@@ -93,7 +96,7 @@ class Objective:
 
         derivatives = Derivatives("none", "fun raised at the start")
         sign = -1.0 if maximize else 1.0
-        functions = (nothing, nothing, None, None, None, None)
+        functions = (nothing, nothing, None, None, None, None, None)
         return cls(*functions, None, "fun raised at the start", sign, derivatives, numdiff)
 
     @property
@@ -160,6 +163,8 @@ def make_objective(
         joint = user.value_and_gradient if functions.fun_and_jac is not None else None
     elif exact is not None:
         joint = exact.value_and_gradient
+    flat_gradient = _flat_gradient(functions, user, jax_engine.program, space, sign)
+    user.flat_gradient = flat_gradient if derivatives != "numerical" else None
     second_order = _second_order(functions, user, exact)
     return Objective(
         value=values.value,
@@ -168,6 +173,7 @@ def make_objective(
         gradient=user.gradient if has_user_jac and functions.jac is not None else None,
         hessian=second_order[0],
         hessian_product=second_order[1],
+        flat_gradient=user.flat_gradient,
         program=jax_engine.program,
         not_traced=jax_engine.reason if jax_engine.program is None else "",
         sign=sign,
@@ -237,6 +243,27 @@ def _remember_jax(fun: Callable[..., Any]) -> None:
         _known_jax.add(fun)
 
 
+def _flat_gradient(
+    functions: UserFunctions, user: _AsWritten, program: Program | None, space: Space, sign: float
+) -> Callable[[Array], Array] | None:
+    """Return the gradient with respect to params as a function of x: the user's, or JAX's."""
+    if functions.jac is not None or functions.fun_and_jac is not None:
+        return user.gradient_of_params
+    if program is None:
+        return None
+    made: list[ExactFunctions] = []
+
+    def gradient(x: Array) -> Array:
+        # few runs ask for it, so it is traced when one does
+        if not made:
+            free = space.without_constraints()
+            found = trace(functions.fun, functions.fun_kwargs, free, sign, check_purity=False)
+            made.append(ExactFunctions(found, free.x0))
+        return made[0].value_and_gradient(space.to_flat(x))[1]
+
+    return gradient
+
+
 def _second_order(
     functions: UserFunctions, user: _AsWritten, exact: ExactFunctions | EagerFunctions | None
 ) -> tuple[Callable[[Array], Array] | None, Callable[[Array, Array], Array] | None]:
@@ -285,6 +312,7 @@ class _AsWritten:
         self._f = functions
         self._space = space
         self._sign = sign
+        self.flat_gradient: Callable[[Array], Array] | None = None
 
     def value(self, x: Array) -> float:
         raw = self._f.fun(self._space.to_params(x), **self._f.fun_kwargs)
@@ -314,7 +342,7 @@ class _AsWritten:
         assert self._f.hess is not None
         raw = self._f.hess(self._space.to_params(x), **self._f.fun_kwargs)
         what = "the return value of hess"
-        flat_gradient = self._flat_gradient(x)
+        flat_gradient = self._gradient_for_curvature(x)
         return self._aligned(self._space.pull_back_hessian, x, raw, what, flat_gradient)
 
     def hessian_product(self, x: Array, v: Array) -> Array:
@@ -322,25 +350,27 @@ class _AsWritten:
         params, direction = self._space.to_params(x), self._space.push_forward(x, v)
         raw = self._f.hessp(params, direction, **self._f.fun_kwargs)
         what = "the return value of hessp"
-        flat_gradient = self._flat_gradient(x)
+        flat_gradient = self._gradient_for_curvature(x)
         return self._aligned(self._space.pull_back_product, x, v, raw, what, flat_gradient)
 
-    def _flat_gradient(self, x: Array) -> Array | None:
-        """Return the gradient with respect to params where second derivatives in x need it."""
-        if not self._space.is_curved:
-            return None
+    def gradient_of_params(self, x: Array) -> Array:
+        """Return the user's gradient with respect to params, flat."""
         params = self._space.to_params(x)
         if self._f.jac is not None:
             raw, what = self._f.jac(params, **self._f.jac_kwargs), "the return value of jac"
         else:
-            # problem.check_capabilities sees that there is one of the two
             assert self._f.fun_and_jac is not None
             raw = self._f.fun_and_jac(params, **self._f.fun_and_jac_kwargs)[1]
             what = "the derivative of fun_and_jac"
-        try:
-            return self._space.tree.align(raw, what)
-        except ValueError as error:
-            raise InvalidFunctionError(f"{error} A derivative is aligned with params.") from error
+        return self._aligned(self._space.tree.align, raw, what)
+
+    def _gradient_for_curvature(self, x: Array) -> Array | None:
+        """Return the flat gradient in the user's sign, where second derivatives in x need it."""
+        if not self._space.is_curved:
+            return None
+        # problem.check_objective sees that there is one
+        assert self.flat_gradient is not None
+        return self._sign * self.flat_gradient(x)
 
     def _aligned(self, pull_back: Callable[..., Array], *args: Any) -> Array:
         try:

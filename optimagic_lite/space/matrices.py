@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimagic_lite.space.transforms import Transform, without_rounding
-from optimagic_lite.utilities import cov_params_to_matrix
+from optimagic_lite.utilities import cov_matrix_to_params, cov_params_to_matrix
 
 Array = NDArray[np.float64]
 
 # how far a neighbour of a singular matrix lies inside: relative size of a diagonal, and radians
 _NEAR_DIAGONAL = 1e-2
 _NEAR_ANGLE = 5e-2
+_STEPS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)
 
 
 @dataclass(frozen=True)
@@ -59,22 +60,48 @@ class Cholesky(Transform):
         factor = jnp.zeros((self.dim, self.dim)).at[index].set(t)
         return (factor @ factor.T)[index]
 
-    def inverse(self, block: Array) -> Array:
+    def inverse(self, block: Array, *, margin: float = 1.0) -> Array:
         """Factorise."""
+        del margin
         factor = semidefinite_cholesky(cov_params_to_matrix(block))
         return np.clip(factor[np.tril_indices(self.dim)], self.lower, self.upper)
 
-    def neighbours(self, t: Array) -> list[Array]:
-        """Return factors with one zero of the diagonal raised at a time."""
+    def may_deceive(self, t: Array, *, has_gradient: bool) -> bool:
+        """Tell whether the matrix is nearly singular, where the diagonal may reach zero."""
+        del has_gradient
+        return len(self._zeros(t)) > 0
+
+    def _zeros(self, t: Array) -> NDArray[np.intp]:
+        """Positions of zeros on the diagonal that can be raised."""
         positions = _diagonal(self.dim)
-        size = max(float(np.abs(t).max()), 1e-8)
-        zeros = positions[(t[positions] <= 1e-9 * size) & (self.lower[positions] <= 0)]
+        size = max(float(np.abs(t).max()), 1.0)
+        is_zero = t[positions] <= _NEAR_DIAGONAL * size
+        is_free = (self.lower[positions] <= 0) & (self.upper[positions] > 0)
+        return positions[is_zero & is_free]
+
+    def escapes(self, t: Array, gradient: Array | None) -> list[Array]:
+        """Return matrices with something added where the criterion falls, or zeros raised."""
+        size = max(1.0, float(np.abs(t).max()))
+        if gradient is None:
+            return [self._raised(t, i, _NEAR_DIAGONAL * size) for i in self._zeros(t).tolist()]
+        block = np.asarray(self.forward(jnp.asarray(t)))
+        slope = cov_params_to_matrix(gradient)
+        slope = (slope + np.diag(np.diag(slope))) / 2
+        if self.lower[0] > 0:
+            slope[0] = slope[:, 0] = 0.0
+        values, vectors = np.linalg.eigh(slope)
         found = []
-        for i in zeros:
-            raised = t.copy()
-            raised[i] = min(_NEAR_DIAGONAL * max(1.0, size), self.upper[i])
-            found.append(raised)
+        # a sum of v v' is feasible, and all that is needed: slope must be positive semidefinite
+        for value, v in zip(values, vectors.T, strict=True):
+            if value < 0:
+                added = cov_matrix_to_params(np.outer(v, v))
+                found += [self.inverse(block + step * size**2 * added) for step in _STEPS]
         return found
+
+    def _raised(self, t: Array, i: int, value: float) -> Array:
+        out = t.copy()
+        out[i] = min(value, self.upper[i])
+        return out
 
 
 @dataclass(frozen=True)
@@ -125,8 +152,9 @@ class Spherical(Transform):
         filled = jnp.diag(jnp.diag(products)).at[below].set(products[below] * correlations)
         return filled[np.tril_indices(dim)]
 
-    def inverse(self, block: Array) -> Array:
+    def inverse(self, block: Array, *, margin: float = 1.0) -> Array:
         """Factorise and return the angles of each row."""
+        del margin
         dim = self.dim
         below = np.tril_indices(dim, -1)
         if self.as_covariance:
@@ -146,17 +174,29 @@ class Spherical(Transform):
         angles = np.arctan2(later, factor)[below]
         return np.asarray(np.clip(np.concatenate([sds, angles]), self.lower, self.upper))
 
-    def neighbours(self, t: Array) -> list[Array]:
+    def may_deceive(self, t: Array, *, has_gradient: bool) -> bool:
+        """Tell whether an angle is nearly 0 or pi, or a standard deviation of a covariance zero."""
+        del has_gradient
+        return bool(self._edges(t).any()) or bool(self._zeros(t).any())
+
+    def _edges(self, t: Array) -> NDArray[np.bool_]:
+        return np.sin(t[self.dim :]) < _NEAR_ANGLE / 2
+
+    def _zeros(self, t: Array) -> NDArray[np.bool_]:
+        sds, upper = t[: self.dim], self.upper[: self.dim]
+        return self.as_covariance & (sds <= _NEAR_DIAGONAL / 2) & (upper > 0)
+
+    def escapes(self, t: Array, gradient: Array | None) -> list[Array]:
         """Return t with one angle moved away from 0 or pi, in three directions of the next."""
+        del gradient
         dim = self.dim
         found = []
-        if self.as_covariance:
-            for i in np.flatnonzero((t[:dim] <= 1e-9) & (self.upper[:dim] > 0)):
-                raised = t.copy()
-                raised[i] = min(_NEAR_DIAGONAL, self.upper[i])
-                found.append(raised)
+        for i in np.flatnonzero(self._zeros(t)).tolist():
+            raised = t.copy()
+            raised[i] = min(_NEAR_DIAGONAL, self.upper[i])
+            found.append(raised)
         rows, columns = np.tril_indices(dim, -1)
-        for k in np.flatnonzero(np.sin(t[dim:]) < 1e-6):
+        for k in np.flatnonzero(self._edges(t)).tolist():
             moved = t.copy()
             is_low = moved[dim + k] < 1
             moved[dim + k] = _NEAR_ANGLE if is_low else np.pi - _NEAR_ANGLE

@@ -377,13 +377,19 @@ def _matrix_block(
     if not is_cov:
         # bounds that every correlation fulfils say nothing
         bounded = bounded[(low[bounded] > -1) | (high[bounded] < 1)]
+    least = constraint.regularization
+    if (low[rest] == 0).all() and (high[rest] == 0).all():
+        # a diagonal matrix: bounds say all
+        floor = least if is_cov else np.sqrt(least)
+        _check_floor(demand, mine[scales], start - floor, names)
+        lower[mine[scales]] = np.maximum(low[scales], floor)
+        return None
     if len(bounded) and not (low == high).all():
         what = "covariance" if is_cov else "correlation"
         raise InvalidConstraintError(
             f"{demand.name}: the {what} {names[mine[bounded[0]]]} is fixed or bounded, and no "
             f"bijection keeps that. Only {'variances' if is_cov else 'standard deviations'} can be."
         )
-    least = constraint.regularization
     root = np.sqrt if is_cov else (lambda v: v)
     sd_low = np.maximum(root(np.maximum(low[scales], 0.0)), np.sqrt(least))
     sd_high = root(high[scales])
@@ -438,8 +444,9 @@ def _linear_rows(
         (constraint.upper_bound if constraint.value is None else constraint.value, np.inf),
     ):
         try:
-            side = np.full(k, default) if value is None else np.array(value, dtype=np.float64)
-            sides.append(np.array(np.broadcast_to(side.reshape(-1), (k,))))
+            entries = list(value) if np.ndim(value) == 1 else [value]
+            side = [default if entry is None else float(entry) for entry in entries]
+            sides.append(np.array(np.broadcast_to(np.array(side), (k,))))
         except (TypeError, ValueError) as error:
             raise InvalidConstraintError(
                 f"A bound or value of {demand.name} must be a number or {k} numbers, not {value!r}."

@@ -8,7 +8,7 @@ is fixed is no part of x. Without constraints and scaling, x is the flat vector 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -26,12 +26,15 @@ from optimagic_lite.space.bounds import FlatBounds, read_bounds
 from optimagic_lite.space.reduction import Block, Demand, Reduction, reduce, select
 from optimagic_lite.space.rows import LinearRows, stack
 from optimagic_lite.space.scaling import Scale, make_scale
-from optimagic_lite.space.transforms import Box, Transform, sample_box
+from optimagic_lite.space.transforms import Box, Transform, sample_box, without_rounding
 from optimagic_lite.space.trees import ParamTree
 
 Array = NDArray[np.float64]
 Positions = NDArray[np.intp]
 BoundsAs = Literal["bounds", "transform"]
+
+# A bound further away is no part of a smooth transformation, in which all digits would be lost.
+_FAR = 1e12
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +47,8 @@ class PlacedBlock:
         source: How to call its constraints in messages.
         start: First position of its free inputs in x.
         free: Which of its inputs are free.
+        lower: Lower bounds of the representatives, shape (n_out,).
+        upper: Upper bounds of the representatives, shape (n_out,).
     """
 
     transform: Transform
@@ -51,11 +56,20 @@ class PlacedBlock:
     source: str
     start: int
     free: NDArray[np.bool_]
+    lower: Array
+    upper: Array
 
     @cached_property
     def stop(self) -> int:
         """One after the last position of its free inputs in x."""
         return self.start + int(self.free.sum())
+
+    def outputs(self, x: jax.Array) -> jax.Array:
+        """Return the representatives; bounds hold exactly, despite the rounding of the map."""
+        values = self.transform.forward(self.inputs(x))
+        if not (np.isfinite(self.lower).any() or np.isfinite(self.upper).any()):
+            return values
+        return without_rounding(values, self.lower, self.upper)
 
     def inputs(self, x: jax.Array) -> jax.Array:
         """Return all inputs of the transform, those that are pinned too."""
@@ -83,9 +97,14 @@ class Plan:
     blocks: tuple[PlacedBlock, ...]
     gather: Positions
 
+    @property
+    def n_places(self) -> int:
+        """Number of positions to which ``gather`` refers."""
+        return self.n_plain + len(self.constants) + sum(len(b.members) for b in self.blocks)
+
     def flat(self, x: jax.Array) -> jax.Array:
         """Return the flat vector of unscaled x; traceable."""
-        outputs = [block.transform.forward(block.inputs(x)) for block in self.blocks]
+        outputs = [block.outputs(x) for block in self.blocks]
         parts = [x[: self.n_plain], jnp.asarray(self.constants), *outputs]
         return jnp.concatenate(parts).at[self.gather].get(mode="promise_in_bounds")
 
@@ -131,6 +150,11 @@ class Space:
     _functions: dict[str, Callable[..., jax.Array]] = field(
         default_factory=dict, repr=False, init=False
     )
+
+    def without_constraints(self) -> Space:
+        """Return the space of the same params whose x is the flat vector."""
+        no_limit = np.full(len(self.names), np.inf)
+        return Space(self.tree, self.to_flat(self.x0), -no_limit, no_limit)
 
     # ---- what it is ----------------------------------------------------------------------
 
@@ -187,7 +211,7 @@ class Space:
             return x
         if self._has_blocks:
             return np.asarray(self.call("flat", self._compose, x))
-        unscaled = x if self.scale is None else x * self.scale.factor + self.scale.offset
+        unscaled = self._unscaled(x)
         if self.plan is None:
             return unscaled
         return np.concatenate([unscaled, self.plan.constants])[self.plan.gather]
@@ -306,8 +330,7 @@ class Space:
         if self._has_blocks:
             return np.array(self.call("pull back", self._trace_pull_back, x, flat))
         if self.plan is not None:
-            n_places = self.n_x + len(self.plan.constants)
-            sums = np.bincount(self.plan.gather, flat, minlength=n_places)
+            sums = np.bincount(self.plan.gather, flat, minlength=self.plan.n_places)
             flat = sums[: self.n_x].astype(np.float64)
         return flat if self.scale is None else flat * self.scale.factor
 
@@ -394,22 +417,43 @@ class Space:
 
     # ---- points --------------------------------------------------------------------------
 
-    def neighbours(self, x: Array) -> Array:
-        """Return points near x that show whether a corner x is a minimum, shape (k, n_x).
+    def deceiving(self, x: Array, *, has_gradient: bool) -> Iterator[tuple[PlacedBlock, Array]]:
+        """Yield blocks whose map might deceive a solver at x, and all their inputs there.
 
-        See ``transforms``. There are none where the map to params is regular.
+        Args:
+            x: Shape (n_x,).
+            has_gradient: Whether a gradient with respect to params can be had.
         """
-        if self.plan is None or not self.plan.blocks:
-            return np.empty((0, self.n_x))
-        unscaled = x if self.scale is None else x * self.scale.factor + self.scale.offset
-        found = []
-        for block in self.plan.blocks:
+        unscaled = self._unscaled(x)
+        for block in () if self.plan is None else self.plan.blocks:
             inputs = np.asarray(block.inputs(jnp.asarray(unscaled)))
-            for near in block.transform.neighbours(inputs):
-                point = unscaled.copy()
-                point[block.start : block.stop] = near[block.free]
-                found.append(point if self.scale is None else self.scale.scaled(point))
-        return np.clip(np.array(found).reshape(len(found), self.n_x), self.lower, self.upper)
+            if block.transform.may_deceive(inputs, has_gradient=has_gradient):
+                yield block, inputs
+
+    def replace_inputs(self, x: Array, block: PlacedBlock, inputs: Array) -> Array:
+        """Return an x with other inputs of a block."""
+        point = np.array(self._unscaled(x))
+        point[block.start : block.stop] = inputs[block.free]
+        point = point if self.scale is None else self.scale.scaled(point)
+        return np.clip(point, self.lower, self.upper)
+
+    def values_of_block(self, x: Array, block: PlacedBlock) -> Array:
+        """Return the parameters that a block gives at x, one for each group of equal ones."""
+        return self.to_flat(x)[self.firsts[block.members]]
+
+    def gradient_of_block(self, block: PlacedBlock, gradient: Array) -> Array:
+        """Return the gradient with respect to a block: sums over equal parameters.
+
+        Args:
+            block: The block.
+            gradient: Flat gradient with respect to params.
+        """
+        assert self.plan is not None
+        sums = np.bincount(self.plan.gather, gradient, minlength=self.plan.n_places)
+        return np.asarray(sums[self.plan.gather[self.firsts[block.members]]], dtype=np.float64)
+
+    def _unscaled(self, x: Array) -> Array:
+        return x if self.scale is None else x * self.scale.factor + self.scale.offset
 
     def sample(self, rng: np.random.Generator, n: int) -> Array:
         """Draw points x, shape (n, n_x), that fulfil bounds and transforming constraints.
@@ -526,9 +570,11 @@ def _assemble(
     blocks = list(reduction.blocks)
     if is_open:
         blocks = [replace(block, transform=block.transform.opened()) for block in blocks]
+        sides = ((lower, -np.inf), (upper, np.inf))
         boxed = np.flatnonzero(is_plain & (np.isfinite(lower) | np.isfinite(upper)))
         if len(boxed):
-            blocks.append(Block(Box(lower[boxed], upper[boxed]), boxed, "bounds"))
+            box = Box(*(np.where(np.abs(v[boxed]) < _FAR, v[boxed], v0) for v, v0 in sides))
+            blocks.append(Block(box, boxed, "bounds"))
             is_plain[boxed] = False
     _, firsts = np.unique(reduction.representative, return_index=True)
     place = np.empty(len(start), dtype=np.intp)
@@ -541,7 +587,8 @@ def _assemble(
     for block in blocks:
         transform, members = block.transform, block.members
         free = transform.lower < transform.upper
-        placed.append(PlacedBlock(transform, members, block.source, position, free))
+        limits = lower[members], upper[members]
+        placed.append(PlacedBlock(transform, members, block.source, position, free, *limits))
         position = placed[-1].stop
         place[members] = np.arange(n_places, n_places + len(members))
         n_places += len(members)

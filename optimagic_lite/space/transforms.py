@@ -8,9 +8,9 @@ the box. An input whose bounds coincide is no freedom; the space drops it.
 For algorithms that keep no bounds, ``opened`` gives the same in a smooth form without bounds. No
 derivative is written by hand.
 
-No smooth map of a box onto a simplex or a cone of matrices is regular on all of its edges: where
-it is not, all derivatives with respect to some inputs vanish, and an algorithm could take a corner
-for a minimum that is none. ``neighbours`` gives the points that tell; the run tries them.
+No smooth map of a box onto a polytope or a cone of matrices is regular on all of its edges. Where
+it is not, all derivatives with respect to some inputs vanish, and an algorithm could take a point
+for a minimum that is none. ``escapes`` gives points that tell; the run tries them.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from optimagic_lite.space.polytope import Polytope
+
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-# how far inside an open box a start on its edge is put, relative to the size of the box
-_MARGIN = 1e-4
-# how far a neighbour of a corner lies inside, and where an open form counts as being in a corner
-_NEAR = 1e-2
-_SATURATED = 1e-6
+# How far inside an open form a start on an edge is put: relative to the distance of two bounds,
+# absolute from a single one. On the edge itself all derivatives vanish.
+_MARGIN_BETWEEN = 1e-3
+_MARGIN_ABOVE = 1e-2
 
 
 class Transform(ABC):
@@ -53,8 +54,13 @@ class Transform(ABC):
         """Return the block, shape (n_out,), of inputs inside their bounds."""
 
     @abstractmethod
-    def inverse(self, block: Array) -> Array:
-        """Return inputs that give a feasible block; inside the bounds despite rounding."""
+    def inverse(self, block: Array, *, margin: float = 1.0) -> Array:
+        """Return inputs that give a feasible block; inside the bounds despite rounding.
+
+        Args:
+            block: A feasible block, shape (n_out,).
+            margin: Open forms put a block on an edge a little inside; this multiplies how far.
+        """
 
     @property
     def n_free(self) -> int:
@@ -65,14 +71,48 @@ class Transform(ABC):
         """Return a smooth form without bounds."""
         return Opened(self)
 
-    def neighbours(self, t: Array) -> list[Array]:
-        """Return inputs near t that show whether t, where the map is not regular, is a minimum.
+    def polytope(self) -> Polytope | None:
+        """Return the feasible blocks, if they are a polytope."""
+        return None
+
+    def may_deceive(self, t: Array, *, has_gradient: bool) -> bool:
+        """Tell whether derivatives with respect to t might all vanish at what is no minimum.
 
         Args:
-            t: Shape (n_in,). No neighbours are needed where the map is regular.
+            t: Shape (n_in,).
+            has_gradient: Whether a gradient with respect to the block can be had, so that looking
+                closer costs no more than that.
         """
-        del t
-        return []
+        del t, has_gradient
+        return False
+
+    def escapes(self, t: Array, gradient: Array | None) -> list[Array]:
+        """Return inputs that lie lower than t if the block of t is no minimum.
+
+        Args:
+            t: Shape (n_in,), where the map ``may_deceive``.
+            gradient: With respect to the block, shape (n_out,), or None if it is not known.
+        """
+        polytope = self.polytope()
+        if polytope is None or gradient is None:
+            return []
+        block = np.asarray(self.forward(jnp.asarray(t)))
+        return [self.inverse(p) for p in polytope.lower_points(block, gradient)]
+
+    def slope(self, t: Array, gradient: Array) -> float:
+        """Return how much a linear function falls at most within the feasible blocks close by.
+
+        Zero at a minimum; zero too where that is not known.
+
+        Args:
+            t: Shape (n_in,).
+            gradient: With respect to the block, shape (n_out,).
+        """
+        polytope = self.polytope()
+        if polytope is None:
+            return 0.0
+        direction = polytope.descent(np.asarray(self.forward(jnp.asarray(t))), gradient)
+        return 0.0 if direction is None else float(-gradient @ direction)
 
     def sample(self, rng: np.random.Generator, n: int, start: Array) -> Array:
         """Draw feasible inputs, shape (n, n_in).
@@ -142,42 +182,35 @@ class Box(Transform):
         out = jnp.where(has_low & has_high, both, jnp.where(has_low | has_high, one_sided, t))
         return without_rounding(out, self.entry_lower, self.entry_upper)
 
-    def inverse(self, block: Array) -> Array:
+    def inverse(self, block: Array, *, margin: float = 1.0) -> Array:
         """Undo the squeezing; entries on the edge are put a little inside first."""
-        return self._inverse(block, _MARGIN)
-
-    def _inverse(self, block: Array, margin: float) -> Array:
         low, high = self.entry_lower, self.entry_upper
         has_low, has_high = self._is_finite
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            share = np.clip((block - low) / (high - low), margin, 1 - margin)
+            between = margin * _MARGIN_BETWEEN
+            share = np.clip((block - low) / (high - low), between, 1 - between)
             both = np.log(share) - np.log1p(-share)
-            distance = np.maximum(np.where(has_low, block - low, high - block), margin)
+            distance = np.where(has_low, block - low, high - block)
+            distance = np.maximum(distance, margin * _MARGIN_ABOVE)
             # inverse of softplus, without overflow for large distances
             one_sided = distance + np.log(-np.expm1(-distance))
             one_sided = np.where(has_low, one_sided, -one_sided)
         out = np.where(has_low & has_high, both, np.where(has_low | has_high, one_sided, block))
         return np.where(low == high, 0.0, out)
 
-    def _at_edge(self, t: Array) -> tuple[Flags, Flags]:
-        """Return which inputs are so far out that the lower or the upper bound is reached."""
+    def polytope(self) -> Polytope:
+        """Return the box."""
+        nothing = np.zeros(0)
+        rows = np.zeros((0, len(self.entry_lower)))
+        low, high = self.entry_lower, self.entry_upper
+        return Polytope(rows, nothing, nothing, low, high, lambda p: np.clip(p, low, high))
+
+    def may_deceive(self, t: Array, *, has_gradient: bool) -> bool:
+        """Tell whether an entry is close to a bound."""
+        del has_gradient
         has_low, has_high = self._is_finite
-        limit = -np.log(_SATURATED)
-        falls, rises = t < -limit, t > limit
-        return has_low & falls, has_high & rises
-
-    def snapped(self, t: Array) -> Array:
-        """Return the entries, those that are nearly at a bound exactly there."""
-        at_low, at_high = self._at_edge(t)
-        entries = np.asarray(self.forward(jnp.asarray(t)))
-        entries = np.where(at_low, self.entry_lower, entries)
-        return np.where(at_high, self.entry_upper, entries)
-
-    def neighbours(self, t: Array) -> list[Array]:
-        """Return t with one saturated input brought back at a time."""
-        at_low, at_high = self._at_edge(t)
-        inside = self._inverse(np.where(at_high, self.entry_upper, self.entry_lower), _NEAR)
-        return [_replaced(t, i, inside[i]) for i in np.flatnonzero(at_low | at_high).tolist()]
+        far = -np.log(_MARGIN_ABOVE)
+        return bool(((has_low & (t < -far)) | (has_high & (t > far))).any())
 
     def sample(self, rng: np.random.Generator, n: int, start: Array) -> Array:
         """Draw in the box."""
@@ -210,19 +243,34 @@ class Opened(Transform):
         """Squeeze, then transform."""
         return self.inner.forward(self._box.forward(t))
 
-    def inverse(self, block: Array) -> Array:
+    def inverse(self, block: Array, *, margin: float = 1.0) -> Array:
         """Undo both."""
-        return self._box.inverse(self.inner.inverse(block))
+        return self._box.inverse(self.inner.inverse(block), margin=margin)
 
     def opened(self) -> Transform:
         """It is open."""
         return self
 
-    def neighbours(self, t: Array) -> list[Array]:
-        """Return t with one saturated input brought back at a time, and those of the corner."""
-        corner = self._box.snapped(t)
-        inner = self.inner.neighbours(corner)
-        return [*self._box.neighbours(t), *(self._box.inverse(s) for s in inner)]
+    def polytope(self) -> Polytope | None:
+        """Return that of the transform."""
+        return self.inner.polytope()
+
+    def may_deceive(self, t: Array, *, has_gradient: bool) -> bool:
+        """Tell whether the transform does, or an input is close to a bound."""
+        inner = np.asarray(self._box.forward(jnp.asarray(t)))
+        return self._box.may_deceive(t, has_gradient=has_gradient) or self.inner.may_deceive(
+            inner, has_gradient=has_gradient
+        )
+
+    def escapes(self, t: Array, gradient: Array | None) -> list[Array]:
+        """Return those of the transform, opened; and inputs brought back from the edge."""
+        if self.polytope() is not None:
+            return super().escapes(t, gradient)
+        inner = np.asarray(self._box.forward(jnp.asarray(t)))
+        back = self._box.inverse(inner)
+        found = [self._box.inverse(near) for near in self.inner.escapes(inner, gradient)]
+        moved = np.flatnonzero(back != t)
+        return [*found, *(_replaced(t, i, back[i]) for i in moved.tolist())]
 
     def sample(self, rng: np.random.Generator, n: int, start: Array) -> Array:
         """Draw inside."""
@@ -271,6 +319,11 @@ class Pivot(Transform):
         """Bounds of the sums, then those of the rest."""
         return np.concatenate([self.row_upper, self.entry_upper[self._rest]])
 
+    def polytope(self) -> Polytope:
+        """Return rows and bounds."""
+        lower, upper = self.entry_lower, self.entry_upper
+        return Polytope(self.rows, self.row_lower, self.row_upper, lower, upper)
+
     def forward(self, t: jax.Array) -> jax.Array:
         """Solve for the pivots."""
         k = len(self.pivots)
@@ -280,8 +333,9 @@ class Pivot(Transform):
         order = np.argsort(np.concatenate([self.pivots, self._rest]))
         return jnp.concatenate([pivots, rest])[order]
 
-    def inverse(self, block: Array) -> Array:
+    def inverse(self, block: Array, *, margin: float = 1.0) -> Array:
         """Return the sums and the rest."""
+        del margin
         t = np.concatenate([self.rows @ block, block[self._rest]])
         return np.asarray(np.clip(t, self.lower, self.upper))
 
@@ -291,11 +345,11 @@ class Simplex(Transform):
     """Entries with lower bounds and a given sum, from homogeneous coordinates.
 
     ``w_i block_i = low_i + (total - sum(low)) t_i / sum(t)`` with t in [0, 1]. There is one input
-    more than there are degrees of freedom, and in return no corner in which an algorithm could
-    be caught: the Karush-Kuhn-Tucker conditions in t are those of the block. (With the derivative
-    ``(g_i - sum(share g)) / sum(t)``, a t_i of 1 may only have a negative one; as shares times
-    derivatives sum up to zero, all of positive shares are zero.) The closure of Aitchison (1982,
-    doi:10.1111/j.2517-6161.1982.tb01195.x).
+    more than there are degrees of freedom, and in return no corner but zero in which an algorithm
+    could be caught: the Karush-Kuhn-Tucker conditions in t are those of the block. (With the
+    derivative ``(g_i - sum(share g)) / sum(t)``, a t_i of 1 may only have a negative one; as
+    shares times derivatives sum up to zero, all of positive shares are zero.) The closure of
+    Aitchison (1982, doi:10.1111/j.2517-6161.1982.tb01195.x).
 
     Args:
         total: The sum, shape (1,).
@@ -324,6 +378,18 @@ class Simplex(Transform):
         """One less than there are inputs."""
         return len(self.entry_lower) - 1
 
+    def polytope(self) -> Polytope:
+        """Return the simplex."""
+        high = np.full(len(self.entry_lower), np.inf)
+        return _budget_polytope(
+            self.total, self.entry_lower, high, self.weights, has_slack=self.has_slack
+        )
+
+    def may_deceive(self, t: Array, *, has_gradient: bool) -> bool:
+        """Tell whether all inputs are zero, where no derivative tells anything."""
+        del has_gradient
+        return not t.any()
+
     def forward(self, t: jax.Array) -> jax.Array:
         """Normalise."""
         # all zeros, which is a point of the box, means equal shares
@@ -335,8 +401,9 @@ class Simplex(Transform):
         products = low + (jnp.asarray(self.total) - low.sum()) * shares
         return products[1 if self.has_slack else 0 :] / jnp.asarray(self.weights)
 
-    def inverse(self, block: Array) -> Array:
+    def inverse(self, block: Array, *, margin: float = 1.0) -> Array:
         """Return the shares."""
+        del margin
         products = _products(block, self.weights, self.total, has_slack=self.has_slack)
         shares: Array = np.maximum(products - self.entry_lower, 0.0)
         return np.asarray(shares / shares.sum())
@@ -374,32 +441,33 @@ class Softmax(Transform):
         """Take the softmax."""
         return self.simplex._from_shares(jax.nn.softmax(jnp.concatenate([t, jnp.zeros(1)])))
 
-    def inverse(self, block: Array) -> Array:
+    def inverse(self, block: Array, *, margin: float = 1.0) -> Array:
         """Take logarithms; zeros are put a little inside first."""
-        return self._inverse(self.simplex.inverse(block), _MARGIN)
-
-    def _inverse(self, shares: Array, margin: float) -> Array:
-        logs = np.log(np.maximum(shares, margin / len(shares)))
+        shares = self.simplex.inverse(block)
+        logs = np.log(np.maximum(shares, margin * _MARGIN_BETWEEN / len(shares)))
         return np.asarray(logs[:-1] - logs[-1])
+
+    def polytope(self) -> Polytope:
+        """Return the simplex."""
+        return self.simplex.polytope()
+
+    def may_deceive(self, t: Array, *, has_gradient: bool) -> bool:
+        """Tell whether a share nearly vanishes."""
+        del has_gradient
+        logs = np.append(t, 0.0)
+        shares = np.exp(logs - logs.max())
+        shares /= shares.sum()
+        return bool((shares < 2 * _MARGIN_BETWEEN / len(shares)).any())
 
     def opened(self) -> Transform:
         """It is open."""
         return self
 
-    def neighbours(self, t: Array) -> list[Array]:
-        """Return t with one vanishing share raised at a time."""
-        logs = np.append(t, 0.0)
-        shares = np.exp(logs - logs.max())
-        shares /= shares.sum()
-        raised = _NEAR / len(shares)
-        small = np.flatnonzero(shares < _SATURATED * raised).tolist()
-        floor = _SATURATED * raised
-        return [self._inverse(_replaced(shares, i, raised), floor) for i in small]
-
     def sample(self, rng: np.random.Generator, n: int, start: Array) -> Array:
         """Draw uniformly from the simplex."""
         draws = self.simplex.sample(rng, n, start)
-        return np.stack([self._inverse(draw, _SATURATED) for draw in draws])
+        blocks = [np.asarray(self.simplex.forward(jnp.asarray(draw))) for draw in draws]
+        return np.stack([self.inverse(block) for block in blocks])
 
 
 @dataclass(frozen=True)
@@ -484,8 +552,9 @@ class Budget(Transform):
         b = np.minimum(self.entry_upper[:-1], remaining - later_lower)
         return a, b
 
-    def inverse(self, block: Array) -> Array:
+    def inverse(self, block: Array, *, margin: float = 1.0) -> Array:
         """Undo the giving."""
+        del margin
         products = _products(block, self.weights, self.total, has_slack=self.has_slack)
         return self._place(products)
 
@@ -493,26 +562,15 @@ class Budget(Transform):
         has_a, has_b = self._is_finite
         return _place(products[:-1], *self._ends(products), has_a, has_b, self.lower, self.upper)
 
-    def neighbours(self, t: Array) -> list[Array]:
-        """Return exchanges between two entries where nothing is left to later ones."""
-        block = np.asarray(self.forward(jnp.asarray(t)))
-        products = _products(block, self.weights, self.total, has_slack=self.has_slack)
-        a, b = self._ends(products)
-        size = max(1.0, float(np.abs(products).max()))
-        if not ((b - a <= 1e-9 * size) & (self.lower < self.upper)).any():
-            return []
-        room_up, room_down = self.entry_upper - products, products - self.entry_lower
-        found = []
-        for room, back, sign in ((room_up, room_down, 1.0), (room_down, room_up, -1.0)):
-            anchor = int(np.argmax(back))
-            for i in np.flatnonzero(room > 1e-9 * size):
-                step = sign * min(_NEAR * size, room[i], back[anchor])
-                if i != anchor and step != 0.0:
-                    moved = products.copy()
-                    moved[i] += step
-                    moved[anchor] -= step
-                    found.append(self._place(moved))
-        return found
+    def polytope(self) -> Polytope:
+        """Return bounds and sum."""
+        return _budget_polytope(
+            self.total, self.entry_lower, self.entry_upper, self.weights, has_slack=self.has_slack
+        )
+
+    def may_deceive(self, t: Array, *, has_gradient: bool) -> bool:
+        """Tell whether there is a gradient, as the map has kinks, or else an input at a bound."""
+        return has_gradient or _has_edge(t, self.lower, self.upper)
 
 
 # ---- order -----------------------------------------------------------------------------------
@@ -585,30 +643,33 @@ class Increasing(Transform):
         _, values = jax.lax.scan(step, first[0], (t[1:], *rest))
         return without_rounding(jnp.concatenate([first, values]), low, high)
 
-    def inverse(self, block: Array) -> Array:
+    def inverse(self, block: Array, *, margin: float = 1.0) -> Array:
         """Return the increments."""
+        del margin
         low, high = self._low, self._high
         a = np.concatenate([low[:1], np.maximum(low[1:], block[:-1])])
         return _place(block, a, high, np.isfinite(a), np.isfinite(high), self.lower, self.upper)
 
-    def neighbours(self, t: Array) -> list[Array]:
-        """Return steps down of the first entries where no room is left to later ones."""
+    def polytope(self) -> Polytope:
+        """Return bounds and order."""
+        from scipy.sparse import diags_array
+
+        n = len(self._low)
+        rows = diags_array([-np.ones(n - 1), np.ones(n - 1)], offsets=[0, 1], shape=(n - 1, n))
+        no_limit = np.full(n - 1, np.inf)
+        return Polytope(rows, np.zeros(n - 1), no_limit, self._low, self._high, self._project)
+
+    def _project(self, block: Array) -> Array:
+        """Return the closest feasible block: isotonic regression, clipped."""
+        from scipy.optimize import isotonic_regression
+
+        return np.asarray(np.clip(isotonic_regression(block).x, self._low, self._high))
+
+    def may_deceive(self, t: Array, *, has_gradient: bool) -> bool:
+        """Tell whether bounds make kinks, and there is a gradient or an input at a bound."""
         if self._only_sums:
-            return []
-        block = np.asarray(self.forward(jnp.asarray(t)))
-        before = np.concatenate([[-np.inf], block[:-1]])
-        is_full = (before >= self._high) & (self.lower < self.upper)
-        if not is_full.any():
-            return []
-        found = []
-        for k in range(int(np.flatnonzero(is_full)[-1])):
-            room = block[: k + 1] - self._low[: k + 1]
-            step = _NEAR * max(1.0, abs(block[k]))
-            down = block.copy()
-            down[: k + 1] -= np.minimum(step, room)
-            if (down != block).any():
-                found.append(self.inverse(np.maximum.accumulate(down)))
-        return found
+            return False
+        return has_gradient or _has_edge(t, self.lower, self.upper)
 
 
 # ---- helpers ---------------------------------------------------------------------------------
@@ -628,6 +689,41 @@ def _replaced(values: Array, i: int, value: float) -> Array:
     out = values.copy()
     out[i] = value
     return out
+
+
+def _has_edge(t: Array, lower: Array, upper: Array) -> bool:
+    """Tell whether an input that is not pinned is at a bound."""
+    is_free = lower < upper
+    return bool((is_free & ((t <= lower + 1e-9) | (t >= upper - 1e-9))).any())
+
+
+def _budget_polytope(
+    total: Array, low: Array, high: Array, weights: Array, *, has_slack: bool
+) -> Polytope:
+    """Return entries whose products with weights have bounds and a sum."""
+    row_lower = row_upper = total
+    if has_slack:
+        # the slack is the sum with the other sign
+        row_lower, row_upper = -high[:1], -low[:1]
+        low, high = low[1:], high[1:]
+    lower, upper = np.sort(np.stack([low / weights, high / weights]), axis=0)
+
+    def project(block: Array) -> Array:
+        """Shift along the weights until the sum fits, and clip."""
+        from scipy.optimize import brentq
+
+        def shifted(shift: float) -> Array:
+            return np.clip(block - shift * weights, lower, upper)
+
+        total = float(np.clip(shifted(0.0) @ weights, row_lower[0], row_upper[0]))
+        reach = 1.0
+        while (shifted(reach) @ weights - total) * (shifted(-reach) @ weights - total) > 0:
+            if reach > 1e12:
+                return shifted(0.0)
+            reach *= 4.0
+        return shifted(brentq(lambda s: shifted(s) @ weights - total, -reach, reach))
+
+    return Polytope(weights[None], row_lower, row_upper, lower, upper, project)
 
 
 def _products(block: Array, weights: Array, total: Array, *, has_slack: bool) -> Array:

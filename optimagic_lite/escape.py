@@ -1,0 +1,134 @@
+"""Whether a solution is one, where the map from x to params could deceive a solver.
+
+Where a transformation is not regular, derivatives with respect to x may vanish at a point that is
+no minimum (see ``space.transforms``). So the criterion's derivatives with respect to params tell:
+those of the user or of JAX, or else differences along feasible directions. Where they say that the
+criterion still falls, points further down are tried, and the run goes on from the best.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from optimagic_lite.evaluator import Evaluator
+    from optimagic_lite.space.space import PlacedBlock
+
+Array = NDArray[np.float64]
+
+# step of a difference quotient along a feasible direction
+_STEP = 1e-6
+# least gain, relative to the value, for which a run begins anew
+_GAIN = 1e-7
+# fall within reach, and largest entry of a gradient, that count as none; relative to the value
+_FLAT = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class _Suspect:
+    """A block whose map might deceive at the best point.
+
+    Args:
+        block: The block.
+        inputs: All inputs of its transform there.
+        gradient: With respect to its parameters, or None if it is not known.
+    """
+
+    block: PlacedBlock
+    inputs: Array
+    gradient: Array | None
+
+
+def lower_point(evaluator: Evaluator) -> Array | None:
+    """Evaluate points that might lie lower than the best one, and return the best if one does."""
+    space, x = evaluator.space, evaluator.best_x
+    f, violation = evaluator.best_f, evaluator.best_violation
+    points = [
+        space.replace_inputs(x, suspect.block, inputs)
+        for suspect in _suspects(evaluator)
+        for inputs in suspect.block.transform.escapes(suspect.inputs, suspect.gradient)
+    ]
+    if points:
+        evaluator.batch_fun(np.array(points))
+    gain = f - evaluator.best_f
+    is_lower = evaluator.best_violation <= violation and gain > _GAIN * max(1.0, abs(f))
+    return np.array(evaluator.best_x) if is_lower else None
+
+
+def slope(evaluator: Evaluator) -> float:
+    """Return how much the criterion still falls, to first order, within feasible params close by.
+
+    Zero at a minimum; zero too where that is not known.
+    """
+    return max(
+        (
+            suspect.block.transform.slope(suspect.inputs, suspect.gradient)
+            for suspect in _suspects(evaluator)
+            if suspect.gradient is not None
+        ),
+        default=0.0,
+    )
+
+
+def is_minimum(evaluator: Evaluator) -> bool:
+    """Tell whether first-order conditions hold at the best point although the solver doubts it.
+
+    At a kink of a transformation line searches fail, minimum or not. So this is about runs with
+    such blocks only: within them the criterion must not fall, and all else must be flat.
+    """
+    space, x, gradient = evaluator.space, evaluator.best_x, evaluator.best_gradient
+    suspects = list(_suspects(evaluator))
+    if gradient is None or not suspects or any(s.gradient is None for s in suspects):
+        return False
+    is_covered = np.zeros(space.n_x, dtype=bool)
+    for suspect in suspects:
+        is_covered[suspect.block.start : suspect.block.stop] = True
+    step = np.clip(x - gradient, space.lower, space.upper) - x
+    size = max(1.0, abs(evaluator.best_f))
+    falls = max(s.block.transform.slope(s.inputs, s.gradient) for s in suspects)  # type: ignore[arg-type]
+    rest = float(np.abs(step[~is_covered]).max(initial=0.0))
+    return falls <= _FLAT * size and rest <= _FLAT * size
+
+
+def _suspects(evaluator: Evaluator) -> Iterator[_Suspect]:
+    space, x = evaluator.space, evaluator.best_x
+    compute = evaluator.objective.flat_gradient
+    blocks = list(space.deceiving(x, has_gradient=compute is not None))
+    if not blocks:
+        return
+    flat = None
+    if compute is not None:
+        with contextlib.suppress(Exception):  # nobody asked for it, so it may fail
+            gradient = compute(x)
+            flat = gradient if np.isfinite(gradient).all() else None
+    for block, inputs in blocks:
+        if flat is not None:
+            yield _Suspect(block, inputs, space.gradient_of_block(block, flat))
+        else:
+            yield _Suspect(block, inputs, _differences(evaluator, block, inputs))
+
+
+def _differences(evaluator: Evaluator, block: PlacedBlock, inputs: Array) -> Array | None:
+    """Return a gradient with respect to a block from differences along feasible directions."""
+    polytope = block.transform.polytope()
+    if polytope is None:
+        return None
+    space, x = evaluator.space, evaluator.best_x
+    values = space.values_of_block(x, block)
+    directions = polytope.moves(values)
+    if not directions:
+        return None
+    near = [block.transform.inverse(values + _STEP * d, margin=1e-9) for d in directions]
+    here = block.transform.inverse(values, margin=1e-9)
+    points = np.array([space.replace_inputs(x, block, t) for t in [here, *near]])
+    found = evaluator.batch_fun(points, "derivative")
+    slopes = (found[1:] - found[0]) / _STEP
+    # what no feasible direction sees stays zero
+    gradient, *_ = np.linalg.lstsq(np.array(directions), slopes, rcond=None)
+    return np.asarray(gradient)
