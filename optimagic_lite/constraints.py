@@ -330,7 +330,7 @@ def _read(constraint: Any, number: int) -> Constraint:
     where = f"constraint {number}, {dict(constraint)!r},"
     fields_given = dict(constraint)
     kind = fields_given.pop("type", None)
-    if kind not in CLASSES:
+    if not isinstance(kind, str) or kind not in CLASSES:
         raise InvalidConstraintError(
             f"{where} needs a 'type', one of {', '.join(map(repr, CLASSES))}, not {kind!r}."
             + did_you_mean(kind, CLASSES)
@@ -345,6 +345,8 @@ def _read(constraint: Any, number: int) -> Constraint:
             f"{where} needs exactly one of {', '.join(map(repr, ways))} to select parameters."
         )
     chosen = fields_given.pop(given[0])
+    if plural and (isinstance(chosen, str) or not isinstance(chosen, Iterable)):
+        raise InvalidConstraintError(f"{where} needs several selections in {given[0]!r}.")
     selection: dict[str, Any]
     if plural:
         selection = {"selectors": [ways[given[0]](one) for one in chosen]}

@@ -74,6 +74,83 @@ def test_new_start_values_and_new_data_of_the_same_shape(algorithm):
     check([3.0, -4.0], distance, None, algorithm, fun_kwargs={"target": np.array([3.0, -4.0])})
 
 
+CONSTRAINED = {
+    "fixed": om.FixedConstraint(lambda x: x[0]),
+    "equality": om.EqualityConstraint(lambda x: x[:2]),
+    "probability": om.ProbabilityConstraint(lambda x: x[:3]),
+    "increasing": om.IncreasingConstraint(lambda x: x[2:]),
+    "covariance": om.FlatCovConstraint(lambda x: [x[3], x[4], x[5]]),
+    "sdcorr": om.FlatSDCorrConstraint(lambda x: [x[3], x[5], x[4]]),
+    "linear": om.LinearConstraint(lambda x: x[1:], weights=[1, 2, 3, 4, 5.0], upper_bound=100.0),
+}
+STARTS = [
+    np.array([0.25, 0.25, 0.5, 0.75, 0.1, 1.5]),
+    np.array([0.3, 0.3, 0.4, 0.6, 0.15, 1.25]),
+]
+
+
+@pytest.mark.parametrize("kind", CONSTRAINED)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("scaling", [False, True])
+def test_new_start_values_and_data_with_constraints(kind, algorithm, scaling):
+    def run(start, shift):
+        constraint = CONSTRAINED[kind]
+        if kind == "increasing":
+            start = np.sort(start)
+        return solve(
+            distance,
+            start,
+            algorithm,
+            constraints=constraint,
+            scaling=scaling,
+            fun_kwargs={"target": start + shift},
+            algo_options={"stopping_maxfun": 20},
+        )
+
+    run(STARTS[0], 0.01)
+    with count_compilations() as counter:
+        run(STARTS[1], 0.02)
+    assert counter[0] == 0
+
+
+def test_new_numbers_in_constraints_and_bounds():
+    def run(weights, value, upper):
+        solve(
+            distance,
+            np.array([0.5, 0.5, 0.5]),
+            constraints=om.LinearConstraint(weights=weights, value=value),
+            bounds=om.Bounds(lower=np.array([-9.0, 0.0, 0.0]), upper=upper),
+            fun_kwargs={"target": np.array([1.0, 2.0, 3.0])},
+            # a look at corners, which not every run needs, has programs of its own
+            algo_options={"stopping_maxfun": 5},
+        )
+
+    run([1.0, 1.0, 2.0], 2.0, np.array([9.0, 5.0, 6.0]))
+    with count_compilations() as counter:
+        run([2.0, 1.0, 1.0], 2.0, np.array([8.0, 5.5, 6.5]))
+    assert counter[0] == 0
+
+
+def test_nonlinear_constraints_with_new_closures_and_data():
+    def run(radius):
+        bound = np.array([radius])
+        constraint = om.NonlinearConstraint(
+            func=lambda x: jnp.sum(x**2) - (bound**2 * x[0]).sum(), upper_bound=1.0
+        )
+        return solve(
+            distance,
+            algorithm="scipy_slsqp",
+            constraints=constraint,
+            fun_kwargs={"target": np.array([1.0, 2.0])},
+        )
+
+    first = run(1.0)
+    with count_compilations() as counter:
+        second = run(2.0)
+    assert counter[0] == 0
+    assert not np.allclose(first, second)
+
+
 def test_new_bounds():
     target = {"target": np.array([1.0, 2.0])}
     solve(distance, fun_kwargs=target)

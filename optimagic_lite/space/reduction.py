@@ -313,11 +313,11 @@ def _carry(
         _check_rows(demand, part, start, names)
     everyone = np.unique(np.concatenate([part.members for part in parts]))
     rows = stack(parts, everyone)
-    n_members = -1
     # bounds found in rows may fix further members, and then rows have fewer entries
-    while n_members != len(rows.members):
-        n_members = len(rows.members)
+    while True:
         rows = simplify(drop_fixed(rows, lower, upper), lower, upper)
+        if (lower[rows.members] < upper[rows.members]).all():
+            break
     rows = rows.without_unused_members()
     if not len(rows.lower):
         return None

@@ -118,6 +118,8 @@ def simplify(rows: LinearRows, lower: Array, upper: Array) -> LinearRows:
 
 
 def _merge_parallel(rows: LinearRows) -> LinearRows:
+    if not len(rows.lower):
+        return rows
     groups: dict[bytes, list[int]] = {}
     lead = np.take_along_axis(rows.matrix, np.abs(rows.matrix).argmax(axis=1)[:, None], axis=1)
     unit = rows.matrix / lead

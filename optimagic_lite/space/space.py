@@ -370,7 +370,7 @@ class Space:
         if gradient is None:
             return out
         curvature = jax.hessian(lambda x, g: self.trace_flat(x) @ g)
-        return np.asarray(out + self.call("curvature", curvature, x, gradient))
+        return np.asarray(out + np.asarray(self.call("curvature", curvature, x, gradient)))
 
     def pull_back_product(
         self, x: Array, v: Array, product: Any, what: str, gradient: Array | None = None
@@ -394,7 +394,8 @@ class Space:
         def curvature(x: jax.Array, v: jax.Array, g: jax.Array) -> jax.Array:
             return jnp.asarray(jax.jvp(lambda x: self._trace_pull_back(x, g), (x,), (v,))[1])
 
-        return np.asarray(out + self.call("curvature product", curvature, x, v, gradient))
+        bend = np.asarray(self.call("curvature product", curvature, x, v, gradient))
+        return np.asarray(out + bend)
 
     @property
     def is_curved(self) -> bool:
