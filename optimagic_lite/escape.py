@@ -82,24 +82,40 @@ def is_minimum(evaluator: Evaluator) -> bool:
     At a kink of a transformation line searches fail, minimum or not. So this is about runs with
     such blocks only: within them the criterion must not fall, and all else must be flat.
     """
-    space, x, gradient = evaluator.space, evaluator.best_x, evaluator.best_gradient
+    space, gradient = evaluator.space, evaluator.best_gradient
     suspects = list(_suspects(evaluator))
     if gradient is None or not suspects or any(s.gradient is None for s in suspects):
         return False
     is_covered = np.zeros(space.n_x, dtype=bool)
     for suspect in suspects:
         is_covered[suspect.block.start : suspect.block.stop] = True
-    step = np.clip(x - gradient, space.lower, space.upper) - x
+    step = _step(evaluator, gradient)
     size = max(1.0, abs(evaluator.best_f))
     falls = max(s.block.transform.slope(s.inputs, s.gradient) for s in suspects)  # type: ignore[arg-type]
     rest = float(np.abs(step[~is_covered]).max(initial=0.0))
     return falls <= _FLAT * size and rest <= _FLAT * size
 
 
+def _step(evaluator: Evaluator, gradient: Array) -> Array:
+    """Return a step against a gradient in x that stays inside the bounds."""
+    space, x = evaluator.space, evaluator.best_x
+    return np.asarray(np.clip(x - gradient, space.lower, space.upper) - x)
+
+
+def _is_steep(evaluator: Evaluator) -> bool:
+    """Tell whether the gradient in x at the best point is known and not small."""
+    gradient = evaluator.best_gradient
+    if gradient is None:
+        return False
+    size = max(1.0, abs(evaluator.best_f))
+    return bool(np.abs(_step(evaluator, gradient)).max(initial=0.0) > 1e-3 * size)
+
+
 def _suspects(evaluator: Evaluator) -> Iterator[_Suspect]:
     space, x = evaluator.space, evaluator.best_x
     compute = evaluator.objective.flat_gradient
-    blocks = list(space.deceiving(x, has_gradient=compute is not None))
+    look_closer = compute is not None or _is_steep(evaluator)
+    blocks = list(space.deceiving(x, has_gradient=look_closer))
     if not blocks:
         return
     flat = None

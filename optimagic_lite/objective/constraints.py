@@ -255,7 +255,11 @@ def _limits(constraint: NonlinearConstraint, user: _AsWritten) -> tuple[Array, A
     ):
         name, bound = (side, given) if constraint.value is None else ("value", constraint.value)
         try:
-            sides.append(ParamTree(user.raw).broadcast(bound, fill, name))
+            if np.shape(bound) == (len(user.start),):
+                # numbers in order, whatever the structure of the values
+                sides.append(np.array([fill if b is None else b for b in bound], dtype=np.float64))
+            else:
+                sides.append(ParamTree(user.raw).broadcast(bound, fill, name))
         except (TypeError, ValueError, InvalidParamsError) as error:
             raise InvalidConstraintError(
                 f"{name} of {user.name} does not fit what its function returns: {error}"

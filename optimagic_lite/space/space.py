@@ -423,7 +423,7 @@ class Space:
 
         Args:
             x: Shape (n_x,).
-            has_gradient: Whether a gradient with respect to params can be had.
+            has_gradient: Whether a gradient with respect to params can be had, or is worth it.
         """
         unscaled = self._unscaled(x)
         for block in () if self.plan is None else self.plan.blocks:

@@ -81,7 +81,7 @@ class Transform(ABC):
         Args:
             t: Shape (n_in,).
             has_gradient: Whether a gradient with respect to the block can be had, so that looking
-                closer costs no more than that.
+                closer costs no more than that, or there is another reason to look closer.
         """
         del t, has_gradient
         return False
@@ -323,6 +323,10 @@ class Pivot(Transform):
         """Return rows and bounds."""
         lower, upper = self.entry_lower, self.entry_upper
         return Polytope(self.rows, self.row_lower, self.row_upper, lower, upper)
+
+    def may_deceive(self, t: Array, *, has_gradient: bool) -> bool:
+        """Tell whether an input is at a bound and there is a gradient: no corner is certain."""
+        return has_gradient and _has_edge(t, self.lower, self.upper)
 
     def forward(self, t: jax.Array) -> jax.Array:
         """Solve for the pivots."""
@@ -666,10 +670,11 @@ class Increasing(Transform):
         return np.asarray(np.clip(isotonic_regression(block).x, self._low, self._high))
 
     def may_deceive(self, t: Array, *, has_gradient: bool) -> bool:
-        """Tell whether bounds make kinks, and there is a gradient or an input at a bound."""
-        if self._only_sums:
-            return False
-        return has_gradient or _has_edge(t, self.lower, self.upper)
+        """Tell whether there is a gradient, or else bounds make kinks and an input is at one.
+
+        Long sums of increments are so badly conditioned that solvers stop early.
+        """
+        return has_gradient or (not self._only_sums and _has_edge(t, self.lower, self.upper))
 
 
 # ---- helpers ---------------------------------------------------------------------------------
