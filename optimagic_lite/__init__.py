@@ -30,7 +30,7 @@ from optimagic_lite.optimize import maximize, minimize
 from optimagic_lite.options import Bounds, NumdiffOptions, ScalingOptions, SQLiteLogOptions
 from optimagic_lite.result import OptimizeResult
 from optimagic_lite.space.inspection import check_constraints, count_free_params
-from optimagic_lite.space.space import make_space
+from optimagic_lite.space.make import make_space
 
 if TYPE_CHECKING:
     from optimagic_lite.log.reader import SQLiteLogReader

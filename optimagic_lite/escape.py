@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from optimagic_lite.evaluator import Evaluator
-    from optimagic_lite.space.space import PlacedBlock
+    from optimagic_lite.space.plan import PlacedBlock
 
 Array = NDArray[np.float64]
 

@@ -35,7 +35,8 @@ from optimagic_lite.problem import (
     make_problem_space,
 )
 from optimagic_lite.result import OptimizeResult, make_result
-from optimagic_lite.space.space import BoundsAs, Space
+from optimagic_lite.space.make import BoundsAs
+from optimagic_lite.space.space import Space
 from optimagic_lite.stopping import Limits
 
 if TYPE_CHECKING:

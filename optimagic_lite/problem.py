@@ -30,7 +30,8 @@ from optimagic_lite.history import Direction
 from optimagic_lite.objective.constraints import NativeConstraint
 from optimagic_lite.objective.objective import DerivativesArgument, Objective, UserFunctions
 from optimagic_lite.options import NumdiffOptions, SQLiteLogOptions, read_record
-from optimagic_lite.space.space import BoundsAs, Space, make_space
+from optimagic_lite.space.make import BoundsAs, make_space
+from optimagic_lite.space.space import Space
 
 
 @dataclass(frozen=True)

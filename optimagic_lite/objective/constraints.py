@@ -22,7 +22,7 @@ from optimagic_lite.objective.exact import ExactVectors
 from optimagic_lite.objective.objective import DerivativesArgument
 from optimagic_lite.objective.tracing import ImpureError, NotTraceableError, Program, trace
 from optimagic_lite.options import NumdiffOptions
-from optimagic_lite.space.reduction import Demand
+from optimagic_lite.space.demands import Demand
 from optimagic_lite.space.rows import LinearRows
 from optimagic_lite.space.space import Space
 from optimagic_lite.space.trees import ParamTree, flatten_in_order

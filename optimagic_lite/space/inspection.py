@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from optimagic_lite.space.space import make_space
+from optimagic_lite.space.make import make_space
 
 
 def check_constraints(params: Any, constraints: Any, bounds: Any = None) -> None:

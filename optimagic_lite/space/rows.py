@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimagic_lite.exceptions import InvalidConstraintError
-from optimagic_lite.space.transforms import Budget, Pivot, Simplex, Transform
+from optimagic_lite.space.sums import Budget, Pivot, Simplex
+from optimagic_lite.space.transforms import Transform
 
 Array = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,94 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimagic_lite.compilation import compile_once
-from optimagic_lite.constraints import NonlinearConstraint, read_constraints
 from optimagic_lite.exceptions import InvalidParamsError
-from optimagic_lite.options import ScalingOptions, read_scaling
-from optimagic_lite.space.bounds import FlatBounds, read_bounds
-from optimagic_lite.space.reduction import Block, Demand, Reduction, reduce, select
+from optimagic_lite.space.demands import Demand
+from optimagic_lite.space.plan import PlacedBlock, Plan
 from optimagic_lite.space.rows import LinearRows, stack
-from optimagic_lite.space.scaling import Scale, make_scale
-from optimagic_lite.space.transforms import Box, Transform, sample_box, without_rounding
+from optimagic_lite.space.scaling import Scale
+from optimagic_lite.space.transforms import Box, sample_box
 from optimagic_lite.space.trees import ParamTree
 
 Array = NDArray[np.float64]
 Positions = NDArray[np.intp]
-BoundsAs = Literal["bounds", "transform"]
-
-# A bound further away is no part of a smooth transformation, in which all digits would be lost.
-_FAR = 1e12
-
-
-@dataclass(frozen=True, eq=False)
-class PlacedBlock:
-    """A bijection and where its free inputs stand in x.
-
-    Args:
-        transform: The bijection.
-        members: Numbers of the representatives that it gives.
-        source: How to call its constraints in messages.
-        start: First position of its free inputs in x.
-        free: Which of its inputs are free.
-        lower: Lower bounds of the representatives, shape (n_out,).
-        upper: Upper bounds of the representatives, shape (n_out,).
-    """
-
-    transform: Transform
-    members: Positions
-    source: str
-    start: int
-    free: NDArray[np.bool_]
-    lower: Array
-    upper: Array
-
-    @cached_property
-    def stop(self) -> int:
-        """One after the last position of its free inputs in x."""
-        return self.start + int(self.free.sum())
-
-    def outputs(self, x: jax.Array) -> jax.Array:
-        """Return the representatives; bounds hold exactly, despite the rounding of the map."""
-        values = self.transform.forward(self.inputs(x))
-        if not (np.isfinite(self.lower).any() or np.isfinite(self.upper).any()):
-            return values
-        return without_rounding(values, self.lower, self.upper)
-
-    def inputs(self, x: jax.Array) -> jax.Array:
-        """Return all inputs of the transform, those that are pinned too."""
-        free = x[self.start : self.stop]
-        if self.free.all():
-            return free
-        pinned = jnp.asarray(self.transform.lower[~self.free])
-        order = np.argsort(np.concatenate([np.flatnonzero(self.free), np.flatnonzero(~self.free)]))
-        return jnp.concatenate([free, pinned])[order]
-
-
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """How the flat vector is put together from unscaled x.
-
-    Args:
-        n_plain: The first entries of x are representatives themselves.
-        constants: Values of fixed representatives.
-        blocks: Bijections.
-        gather: For each parameter its position in ``[plain | constants | blocks' outputs]``.
-    """
-
-    n_plain: int
-    constants: Array
-    blocks: tuple[PlacedBlock, ...]
-    gather: Positions
-
-    @property
-    def n_places(self) -> int:
-        """Number of positions to which ``gather`` refers."""
-        return self.n_plain + len(self.constants) + sum(len(b.members) for b in self.blocks)
-
-    def flat(self, x: jax.Array) -> jax.Array:
-        """Return the flat vector of unscaled x; traceable."""
-        outputs = [block.outputs(x) for block in self.blocks]
-        parts = [x[: self.n_plain], jnp.asarray(self.constants), *outputs]
-        return jnp.concatenate(parts).at[self.gather].get(mode="promise_in_bounds")
 
 
 @dataclass(frozen=True, eq=False)
@@ -485,133 +407,3 @@ class Space:
                 examples = [np.zeros(arg.shape) for arg in args]
                 self._functions[name] = compile_once(function, *examples)
             return self._functions[name](*args)
-
-
-def make_space(
-    params: Any,
-    *,
-    bounds: Any = None,
-    constraints: Any = None,
-    scaling: Any = False,
-    bounds_as: BoundsAs = "bounds",
-    keeps_bounds: bool = True,
-) -> Space:
-    """Build the space in which an algorithm searches: the map from its x to params and back.
-
-    ``minimize`` does it by itself; this is for looking into it.
-
-    Args:
-        params: Start params.
-        bounds: See ``minimize``.
-        constraints: See ``minimize``.
-        scaling: See ``minimize``.
-        bounds_as: "bounds" (default), or "transform" for an x without any bounds.
-        keeps_bounds: Whether the algorithm keeps bounds. If not, bijections have their smooth
-            form without bounds.
-
-    Raises:
-        InvalidParamsError: If params cannot be optimised, or violate a constraint.
-        InvalidBoundsError: If bounds are not valid or the start lies outside.
-        InvalidConstraintError: If constraints cannot be understood or fulfilled.
-        InvalidScalingError: If scaling is not valid, or bounds for it are missing.
-
-    Example:
-        >>> space = make_space({"a": 1.0, "b": np.array([0.5, 0.5])},
-        ...                    constraints={"type": "fixed", "selector": lambda p: p["a"]})
-        >>> space.x0, space.to_params(np.array([0.2, 0.3]))
-        (array([0.5, 0.5]), {'a': 1.0, 'b': array([0.2, 0.3])})
-    """
-    tree = ParamTree(params)
-    start = tree.start_values()
-    bad = [tree.names[i] for i in np.flatnonzero(~np.isfinite(start))[:10]]
-    if bad:
-        raise InvalidParamsError(f"These start values are not finite: {', '.join(bad)}.")
-    flat_bounds = read_bounds(bounds, tree, start)
-    demands = select(read_constraints(constraints), tree)
-    nonlinear = tuple(d for d in demands if isinstance(d.constraint, NonlinearConstraint))
-    others = [d for d in demands if not isinstance(d.constraint, NonlinearConstraint)]
-    lower, upper = flat_bounds.lower, flat_bounds.upper
-    has_bounds = bool(np.isfinite(lower).any() or np.isfinite(upper).any())
-    is_open = bounds_as == "transform" or not keeps_bounds
-    if not others and (lower < upper).all() and not (is_open and has_bounds):
-        space = Space(tree, start, lower, upper, nonlinear=nonlinear)
-    else:
-        reduction = reduce(others, tree, start, flat_bounds)
-        space = _assemble(tree, reduction, nonlinear, is_open=is_open)
-        if bounds_as == "bounds":
-            places = space.firsts[_bounded_by_user(reduction, flat_bounds)]
-            space = replace(space, bounded=places)
-    options = read_scaling(scaling)
-    return space if options is None else _scaled(space, options)
-
-
-def _bounded_by_user(reduction: Reduction, bounds: FlatBounds) -> Positions:
-    """Return free representatives with bounds of the user that no bijection carries."""
-    has_bound = np.zeros(len(reduction.start), dtype=bool)
-    given = np.isfinite(bounds.lower) | np.isfinite(bounds.upper)
-    has_bound[reduction.representative[given]] = True
-    is_free = reduction.lower < reduction.upper
-    return np.flatnonzero(has_bound & is_free & ~_in_blocks(reduction))
-
-
-def _in_blocks(reduction: Reduction) -> NDArray[np.bool_]:
-    out = np.zeros(len(reduction.start), dtype=bool)
-    for block in reduction.blocks:
-        out[block.members] = True
-    return out
-
-
-def _assemble(
-    tree: ParamTree, reduction: Reduction, nonlinear: tuple[Demand, ...], *, is_open: bool
-) -> Space:
-    """Give everything that is free its place in x."""
-    start, lower, upper = reduction.start, reduction.lower, reduction.upper
-    in_block, is_free = _in_blocks(reduction), lower < upper
-    is_plain, is_fixed = is_free & ~in_block, ~is_free & ~in_block
-    blocks = list(reduction.blocks)
-    if is_open:
-        blocks = [replace(block, transform=block.transform.opened()) for block in blocks]
-        sides = ((lower, -np.inf), (upper, np.inf))
-        boxed = np.flatnonzero(is_plain & (np.isfinite(lower) | np.isfinite(upper)))
-        if len(boxed):
-            box = Box(*(np.where(np.abs(v[boxed]) < _FAR, v[boxed], v0) for v, v0 in sides))
-            blocks.append(Block(box, boxed, "bounds"))
-            is_plain[boxed] = False
-    _, firsts = np.unique(reduction.representative, return_index=True)
-    place = np.empty(len(start), dtype=np.intp)
-    n_plain = int(is_plain.sum())
-    place[is_plain] = np.arange(n_plain)
-    n_places = n_plain + int(is_fixed.sum())
-    place[is_fixed] = np.arange(n_plain, n_places)
-    x0, x_lower, x_upper = ([v[is_plain]] for v in (start, lower, upper))
-    placed, position = [], n_plain
-    for block in blocks:
-        transform, members = block.transform, block.members
-        free = transform.lower < transform.upper
-        limits = lower[members], upper[members]
-        placed.append(PlacedBlock(transform, members, block.source, position, free, *limits))
-        position = placed[-1].stop
-        place[members] = np.arange(n_places, n_places + len(members))
-        n_places += len(members)
-        x0.append(transform.inverse(start[members])[free])
-        x_lower.append(transform.lower[free])
-        x_upper.append(transform.upper[free])
-    gather = place[reduction.representative]
-    is_identity = not placed and len(gather) == n_plain
-    plan = None if is_identity else Plan(n_plain, start[is_fixed], tuple(placed), gather)
-    return Space(
-        tree,
-        np.concatenate(x0),
-        np.concatenate(x_lower),
-        np.concatenate(x_upper),
-        plan=plan,
-        rows=reduction.rows,
-        nonlinear=nonlinear,
-        firsts=firsts,
-    )
-
-
-def _scaled(space: Space, options: ScalingOptions) -> Space:
-    scale = make_scale(space.x0, space.lower, space.upper, space.x_names, options)
-    x0, lower, upper = (scale.scaled(v) for v in (space.x0, space.lower, space.upper))
-    return replace(space, x0=x0, lower=lower, upper=upper, scale=scale)
