@@ -31,7 +31,7 @@ from optimagic_lite.exceptions import (
     UserFunctionRuntimeError,
     did_you_mean,
 )
-from optimagic_lite.stopping import StopRun
+from optimagic_lite.stopping import Stop, StopRun
 
 if TYPE_CHECKING:
     from optimagic_lite.evaluator import Evaluator
@@ -43,6 +43,8 @@ SolverType = Literal["scalar", "likelihood", "least_squares"]
 _MAX_RESTARTS = 50
 # fall of the criterion within reach, relative to its size, that speaks against a minimum
 _STEEP = 1e-3
+
+_LIMITS = frozenset(stop.status for stop in Stop)
 
 REGISTRY: dict[str, type[Algorithm]] = {}
 
@@ -386,6 +388,8 @@ def _solve(chosen: Algorithm, evaluator: Evaluator) -> Outcome:
     """Solve, and anew from a better point where the solution deceives."""
     outcome = chosen.solve(evaluator, evaluator.space.x0.copy())
     for _ in range(_MAX_RESTARTS):
+        if outcome.status in _LIMITS:
+            return outcome
         try:
             point = lower_point(evaluator)
             if point is None:

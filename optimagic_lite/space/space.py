@@ -30,6 +30,9 @@ from optimagic_lite.space.trees import ParamTree
 Array = NDArray[np.float64]
 Positions = NDArray[np.intp]
 
+# rows that are turned into flat vectors in one call
+_CHUNK = 256
+
 
 @dataclass(frozen=True, eq=False)
 class Space:
@@ -142,9 +145,14 @@ class Space:
         """Return the flat vectors of many x, shape (k, n_x), as shape (k, n_params)."""
         if self.plan is None and self.scale is None:
             return xs
-        if not self._has_blocks or not len(xs):
+        if not self._has_blocks:
             return np.array([self.to_flat(x) for x in xs]).reshape(len(xs), len(self.names))
-        n_padded = 1 << (len(xs) - 1).bit_length()
+        parts = [self._flat_chunk(xs[i : i + _CHUNK]) for i in range(0, len(xs), _CHUNK)]
+        return np.concatenate([np.empty((0, len(self.names))), *parts])
+
+    def _flat_chunk(self, xs: Array) -> Array:
+        """Return the flat vectors of few x; their number is rounded up to compile less often."""
+        n_padded = next(n for n in (1, 16, _CHUNK) if len(xs) <= n)
         points = np.concatenate([xs, np.repeat(xs[-1:], n_padded - len(xs), axis=0)])
         rows = self.call(f"rows {n_padded}", jax.vmap(self.trace_flat), points)
         return np.asarray(rows)[: len(xs)]
