@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,20 +45,29 @@ class _Suspect:
     inputs: Array
     gradient: Array | None
 
+    @cached_property
+    def slope(self) -> float | None:
+        """How much the criterion falls, to first order, close by; None if it is not known."""
+        if self.gradient is None:
+            return None
+        return self.block.transform.slope(self.inputs, self.gradient)
+
 
 def lower_point(evaluator: Evaluator) -> Array | None:
     """Evaluate points that might lie lower than the best one, and return the best if one does."""
     space, x = evaluator.space, evaluator.best_x
     f, violation = evaluator.best_f, evaluator.best_violation
+    least = _GAIN * max(1.0, abs(f))
     points = [
         space.replace_inputs(x, suspect.block, inputs)
         for suspect in _suspects(evaluator)
+        if suspect.slope is None or suspect.slope > least
         for inputs in suspect.block.transform.escapes(suspect.inputs, suspect.gradient)
     ]
     if points:
         evaluator.batch_fun(np.array(points))
     gain = f - evaluator.best_f
-    is_lower = evaluator.best_violation <= violation and gain > _GAIN * max(1.0, abs(f))
+    is_lower = evaluator.best_violation <= violation and gain > least
     return np.array(evaluator.best_x) if is_lower else None
 
 
@@ -66,14 +76,7 @@ def slope(evaluator: Evaluator) -> float:
 
     Zero at a minimum; zero too where that is not known.
     """
-    return max(
-        (
-            suspect.block.transform.slope(suspect.inputs, suspect.gradient)
-            for suspect in _suspects(evaluator)
-            if suspect.gradient is not None
-        ),
-        default=0.0,
-    )
+    return max((suspect.slope or 0.0 for suspect in _suspects(evaluator)), default=0.0)
 
 
 def is_minimum(evaluator: Evaluator) -> bool:
@@ -83,15 +86,15 @@ def is_minimum(evaluator: Evaluator) -> bool:
     such blocks only: within them the criterion must not fall, and all else must be flat.
     """
     space, gradient = evaluator.space, evaluator.best_gradient
-    suspects = list(_suspects(evaluator))
-    if gradient is None or not suspects or any(s.gradient is None for s in suspects):
+    suspects = _suspects(evaluator)
+    if gradient is None or not suspects or any(s.slope is None for s in suspects):
         return False
     is_covered = np.zeros(space.n_x, dtype=bool)
     for suspect in suspects:
         is_covered[suspect.block.start : suspect.block.stop] = True
     step = _step(evaluator, gradient)
     size = max(1.0, abs(evaluator.best_f))
-    falls = max(s.block.transform.slope(s.inputs, s.gradient) for s in suspects)  # type: ignore[arg-type]
+    falls = slope(evaluator)
     rest = float(np.abs(step[~is_covered]).max(initial=0.0))
     return falls <= _FLAT * size and rest <= _FLAT * size
 
@@ -111,7 +114,15 @@ def _is_steep(evaluator: Evaluator) -> bool:
     return bool(np.abs(_step(evaluator, gradient)).max(initial=0.0) > 1e-3 * size)
 
 
-def _suspects(evaluator: Evaluator) -> Iterator[_Suspect]:
+def _suspects(evaluator: Evaluator) -> list[_Suspect]:
+    """Return blocks whose map might deceive at the best point; worked out once for each point."""
+    if evaluator.suspects is None or evaluator.suspects[0] is not evaluator.best_x:
+        x = evaluator.best_x
+        evaluator.suspects = x, list(_find_suspects(evaluator))
+    return evaluator.suspects[1]
+
+
+def _find_suspects(evaluator: Evaluator) -> Iterator[_Suspect]:
     space, x = evaluator.space, evaluator.best_x
     compute = evaluator.objective.flat_gradient
     look_closer = compute is not None or _is_steep(evaluator)

@@ -101,6 +101,7 @@ class Evaluator:
         last_failure: Number of evaluations before the last failure.
         callback_error: What the callback raised, if it did.
         start_fun: Value at the start in the user's sign; NaN before it is known.
+        suspects: What ``escape`` knows of a point; None before it was asked.
         penalty: What stands for failed evaluations, known after the start.
     """
 
@@ -130,6 +131,7 @@ class Evaluator:
         self.best_gradient: Array | None = None
         self.start_fun = math.nan
         self.last_failure = 0
+        self.suspects: tuple[Array, list[Any]] | None = None
         self._is_starting = True
         self._n_repeats = 0
         self.callback_error: Exception | None = None

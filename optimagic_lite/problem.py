@@ -80,11 +80,6 @@ def make_problem(direction: Direction, arguments: Mapping[str, Any]) -> Problem:
             f"derivatives must be one of {', '.join(map(repr, choices))}, not "
             f"{a['derivatives']!r}.{did_you_mean(a['derivatives'], choices)}"
         )
-    if a["bounds_as"] not in get_args(BoundsAs):
-        raise InvalidBoundsError(
-            f"bounds_as must be 'bounds' or 'transform', not {a['bounds_as']!r}."
-            + did_you_mean(a["bounds_as"], get_args(BoundsAs))
-        )
     if a["callback"] is not None and not callable(a["callback"]):
         raise InvalidFunctionError(f"callback must be a function, not {a['callback']!r}.")
     return Problem(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from optimagic_lite.constraints import NonlinearConstraint, read_constraints
-from optimagic_lite.exceptions import InvalidParamsError
+from optimagic_lite.exceptions import InvalidBoundsError, InvalidParamsError, did_you_mean
 from optimagic_lite.options import ScalingOptions, read_scaling
 from optimagic_lite.space.bounds import FlatBounds, read_bounds
 from optimagic_lite.space.demands import Demand, select
@@ -61,6 +61,11 @@ def make_space(
         >>> space.x0, space.to_params(np.array([0.2, 0.3]))
         (array([0.5, 0.5]), {'a': 1.0, 'b': array([0.2, 0.3])})
     """
+    if bounds_as not in get_args(BoundsAs):
+        raise InvalidBoundsError(
+            f"bounds_as must be 'bounds' or 'transform', not {bounds_as!r}."
+            + did_you_mean(bounds_as, get_args(BoundsAs))
+        )
     tree = ParamTree(params)
     start = tree.start_values()
     bad = [tree.names[i] for i in np.flatnonzero(~np.isfinite(start))[:10]]

@@ -93,7 +93,7 @@ class Cholesky(Transform):
         found = []
         # a sum of v v' is feasible, and all that is needed: slope must be positive semidefinite
         for value, v in zip(values, vectors.T, strict=True):
-            if value < 0:
+            if value < -1e-7 * max(1.0, float(np.abs(values).max())):
                 added = cov_matrix_to_params(np.outer(v, v))
                 found += [self.inverse(block + step * size**2 * added) for step in _STEPS]
         return found

@@ -98,10 +98,10 @@ class Transform(ABC):
         block = np.asarray(self.forward(jnp.asarray(t)))
         return [self.inverse(p) for p in polytope.lower_points(block, gradient)]
 
-    def slope(self, t: Array, gradient: Array) -> float:
+    def slope(self, t: Array, gradient: Array) -> float | None:
         """Return how much a linear function falls at most within the feasible blocks close by.
 
-        Zero at a minimum; zero too where that is not known.
+        Zero at a minimum; None where it is not known.
 
         Args:
             t: Shape (n_in,).
@@ -109,7 +109,7 @@ class Transform(ABC):
         """
         polytope = self.polytope()
         if polytope is None:
-            return 0.0
+            return None
         direction = polytope.descent(np.asarray(self.forward(jnp.asarray(t))), gradient)
         return 0.0 if direction is None else float(-gradient @ direction)
 
