@@ -38,11 +38,13 @@ class _Suspect:
     Args:
         block: The block.
         inputs: All inputs of its transform there.
+        values: The parameters that it gives there, one for each group of equal ones.
         gradient: With respect to its parameters, or None if it is not known.
     """
 
     block: PlacedBlock
     inputs: Array
+    values: Array
     gradient: Array | None
 
     @cached_property
@@ -50,7 +52,7 @@ class _Suspect:
         """How much the criterion falls, to first order, close by; None if it is not known."""
         if self.gradient is None:
             return None
-        return self.block.transform.slope(self.inputs, self.gradient)
+        return self.block.transform.slope(self.values, self.gradient)
 
 
 def lower_point(evaluator: Evaluator) -> Array | None:
@@ -62,10 +64,15 @@ def lower_point(evaluator: Evaluator) -> Array | None:
         space.replace_inputs(x, suspect.block, inputs)
         for suspect in _suspects(evaluator)
         if suspect.slope is None or suspect.slope > least
-        for inputs in suspect.block.transform.escapes(suspect.inputs, suspect.gradient)
+        for inputs in suspect.block.transform.escapes(
+            suspect.inputs, suspect.values, suspect.gradient
+        )
     ]
-    if points:
-        evaluator.batch_fun(np.array(points))
+    while points:
+        # no more than limits and callbacks allow
+        n_now = max(1, evaluator.remaining())
+        evaluator.batch_fun(np.array(points[:n_now]))
+        points = points[n_now:]
     gain = f - evaluator.best_f
     is_lower = evaluator.best_violation <= violation and gain > least
     return np.array(evaluator.best_x) if is_lower else None
@@ -105,10 +112,10 @@ def _step(evaluator: Evaluator, gradient: Array) -> Array:
     return np.asarray(np.clip(x - gradient, space.lower, space.upper) - x)
 
 
-def _is_steep(evaluator: Evaluator) -> bool:
-    """Tell whether the gradient in x at the best point is known and not small."""
+def is_steep(evaluator: Evaluator) -> bool:
+    """Tell whether x is transformed and its gradient at the best point is known and not small."""
     gradient = evaluator.best_gradient
-    if gradient is None:
+    if gradient is None or not evaluator.space.is_curved:
         return False
     size = max(1.0, abs(evaluator.best_f))
     return bool(np.abs(_step(evaluator, gradient)).max(initial=0.0) > 1e-3 * size)
@@ -125,30 +132,30 @@ def _suspects(evaluator: Evaluator) -> list[_Suspect]:
 def _find_suspects(evaluator: Evaluator) -> Iterator[_Suspect]:
     space, x = evaluator.space, evaluator.best_x
     compute = evaluator.objective.flat_gradient
-    look_closer = compute is not None or _is_steep(evaluator)
+    # algorithms without derivatives may stop anywhere on an edge
+    is_blind = not evaluator.uses_gradient
+    look_closer = compute is not None or is_blind or is_steep(evaluator)
     blocks = list(space.deceiving(x, has_gradient=look_closer))
     if not blocks:
         return
     flat = None
     if compute is not None:
         with contextlib.suppress(Exception):  # nobody asked for it, so it may fail
-            gradient = compute(x)
-            flat = gradient if np.isfinite(gradient).all() else None
+            found = compute(x)
+            flat = found if np.isfinite(found).all() else None
     for block, inputs in blocks:
+        values = space.values_of_block(x, block)
         if flat is not None:
-            yield _Suspect(block, inputs, space.gradient_of_block(block, flat))
+            gradient: Array | None = space.gradient_of_block(block, flat)
         else:
-            yield _Suspect(block, inputs, _differences(evaluator, block, inputs))
+            gradient = _differences(evaluator, block, values)
+        yield _Suspect(block, inputs, values, gradient)
 
 
-def _differences(evaluator: Evaluator, block: PlacedBlock, inputs: Array) -> Array | None:
+def _differences(evaluator: Evaluator, block: PlacedBlock, values: Array) -> Array | None:
     """Return a gradient with respect to a block from differences along feasible directions."""
-    polytope = block.transform.polytope()
-    if polytope is None:
-        return None
     space, x = evaluator.space, evaluator.best_x
-    values = space.values_of_block(x, block)
-    directions = polytope.moves(values)
+    directions = block.transform.moves(values)
     if not directions:
         return None
     near = [block.transform.inverse(values + _STEP * d, margin=1e-9) for d in directions]
@@ -156,6 +163,6 @@ def _differences(evaluator: Evaluator, block: PlacedBlock, inputs: Array) -> Arr
     points = np.array([space.replace_inputs(x, block, t) for t in [here, *near]])
     found = evaluator.batch_fun(points, "derivative")
     slopes = (found[1:] - found[0]) / _STEP
-    # what no feasible direction sees stays zero
-    gradient, *_ = np.linalg.lstsq(np.array(directions), slopes, rcond=None)
+    # what no feasible direction sees, but for rounding, stays zero
+    gradient, *_ = np.linalg.lstsq(np.array(directions), slopes, rcond=1e-6)
     return np.asarray(gradient)

@@ -129,10 +129,15 @@ def check_capabilities(problem: Problem, space: Space) -> None:
     takes_native = info.supports_nonlinear_constraints
     if space.rows and not (takes_native or info.supports_linear_constraints):
         names = " and ".join(dict.fromkeys(rows.name for rows in space.rows))
+        has_equality = any((rows.lower == rows.upper).any() for rows in space.rows)
+
+        def only_less(other: AlgoInfo) -> bool:
+            return has_equality and other.inequalities_only
+
         raise InvalidConstraintError(
             f"No bijection carries {names} together with bounds and other constraints, and "
             f"{info.name} takes no linear constraints. Algorithms that do: "
-            f"{_able(info, _takes_rows)}."
+            f"{_able(info, lambda other: _takes_rows(other) and not only_less(other))}."
         )
     if space.nonlinear and not takes_native:
         names = " and ".join(demand.name for demand in space.nonlinear)
@@ -192,7 +197,7 @@ def check_native_constraints(problem: Problem, constraints: tuple[NativeConstrai
     if equal and info.inequalities_only:
         able = _able(info, lambda other: _takes_rows(other) and not other.inequalities_only)
         raise InvalidConstraintError(
-            f"{info.name} takes inequalities only, and {' and '.join(equal)} demands equality. "
+            f"{info.name} takes inequalities only, and {' and '.join(equal)} ask for equality. "
             f"Algorithms that take both: {able}."
         )
 

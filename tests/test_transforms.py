@@ -508,7 +508,7 @@ def test_escapes_are_feasible(family, is_open, data, seed):
         if np.abs(t).max() > 1e3:
             continue
         for known in (gradient, None):
-            found = transform.escapes(t.copy(), known)
+            found = transform.escapes(t.copy(), forward(transform, t), known)
             for near in found:
                 assert near.shape == t.shape
                 assert (near >= transform.lower).all()
@@ -708,11 +708,11 @@ def test_some_escape_leads_down_from_a_corner(transform, corner, better, is_open
     np.testing.assert_allclose(block, corner, atol=1e-6)
     gradients = [2 * (block - better)]
     if transform.polytope() is None:
-        # matrices must do without; of polytopes a run learns the gradient from differences
+        # matrices can do without; of polytopes a run learns the gradient from differences
         gradients.append(None)
     for gradient in gradients:
         assert form.may_deceive(t, has_gradient=gradient is not None)
-        found = np.array(form.escapes(t, gradient))
+        found = np.array(form.escapes(t, block, gradient))
         distances = ((forward_rows(form, found) - better) ** 2).sum(axis=1)
         assert distances.min() < ((block - better) ** 2).sum() - 1e-6
 
@@ -721,15 +721,15 @@ def test_nothing_leads_down_from_a_minimum():
     transform = Budget(vector(1), np.zeros(3), np.full(3, 0.6), np.ones(3))
     t = transform.inverse(vector(0.6, 0.4, 0))
     # the entries with the largest slope are as small as they can be
-    assert transform.slope(t, vector(1, 2, 3)) == 0
-    assert transform.slope(t, vector(3, 2, 1)) > 0.1
-    for near in transform.escapes(t, vector(1, 2, 3)):
+    assert transform.slope(vector(0.6, 0.4, 0), vector(1, 2, 3)) == 0
+    assert transform.slope(vector(0.6, 0.4, 0), vector(3, 2, 1)) > 0.1
+    for near in transform.escapes(t, vector(0.6, 0.4, 0), vector(1, 2, 3)):
         assert forward(transform, near) @ vector(1, 2, 3) >= 0.6 + 2 * 0.4 - 1e-12
 
 
 def test_all_inputs_of_a_simplex_at_zero_may_deceive():
     transform = Simplex(vector(1), np.zeros(3), np.ones(3))
     assert transform.may_deceive(np.zeros(3), has_gradient=True)
-    assert not transform.may_deceive(vector(1, 0, 0), has_gradient=True)
-    found = transform.escapes(np.zeros(3), vector(1, 0, 0))
+    assert not transform.may_deceive(vector(1, 0, 0), has_gradient=False)
+    found = transform.escapes(np.zeros(3), np.full(3, 1 / 3), vector(1, 0, 0))
     assert forward_rows(transform, np.array(found))[:, 0].min() < 0.3

@@ -24,7 +24,7 @@ from typing import (
 import numpy as np
 from numpy.typing import NDArray
 
-from optimagic_lite.escape import is_minimum, lower_point, slope
+from optimagic_lite.escape import is_minimum, is_steep, lower_point, slope
 from optimagic_lite.exceptions import (
     InvalidAlgoInfoError,
     InvalidAlgoOptionError,
@@ -40,7 +40,7 @@ Array = NDArray[np.float64]
 SolverType = Literal["scalar", "likelihood", "least_squares"]
 
 # how often a run begins anew where a transformation has deceived the solver
-_MAX_RESTARTS = 50
+_MAX_RESTARTS = 20
 # fall of the criterion within reach, relative to its size, that speaks against a minimum
 _STEEP = 1e-3
 
@@ -386,18 +386,25 @@ def run(chosen: Algorithm, evaluator: Evaluator, plain_value: float, seconds: fl
 
 def _solve(chosen: Algorithm, evaluator: Evaluator) -> Outcome:
     """Solve, and anew from a better point where the solution deceives."""
-    outcome = chosen.solve(evaluator, evaluator.space.x0.copy())
+    start = evaluator.space.x0
+    outcome = chosen.solve(evaluator, start.copy())
     for _ in range(_MAX_RESTARTS):
         if outcome.status in _LIMITS:
             return outcome
         try:
             point = lower_point(evaluator)
-            if point is None:
+            if point is None and is_steep(evaluator):
+                # what the solver has learned of the criterion may be what holds it back
+                point = evaluator.best_x
+            if point is None or np.array_equal(point, start):
                 break
-            outcome = chosen.solve(evaluator, point)
-        except StopRun:
-            # limits end the search for something better; what was found before stands
-            return outcome
+            start = point
+            outcome = chosen.solve(evaluator, start.copy())
+        except StopRun as stop:
+            # whether it is a minimum stays open
+            return dataclasses.replace(
+                outcome, success=False, message=str(stop), status=stop.stop.status
+            )
     if outcome.success or not is_minimum(evaluator):
         return outcome
     message = f"The Karush-Kuhn-Tucker conditions hold. {chosen.name} said: {outcome.message}"

@@ -70,8 +70,14 @@ def select(constraints: Sequence[Constraint], tree: ParamTree) -> list[Demand]:
     return demands
 
 
-def rows_of(demand: Demand, mine: Positions) -> LinearRows:
-    """State a constraint as linear rows over representatives."""
+def rows_of(demand: Demand, mine: Positions, start: Array) -> LinearRows:
+    """State a constraint as linear rows over representatives.
+
+    Args:
+        demand: The constraint.
+        mine: Numbers of its representatives, in the order of the selection.
+        start: Start values of all representatives.
+    """
     constraint = demand.constraint
     n = len(mine)
     if isinstance(constraint, ProbabilityConstraint):
@@ -85,7 +91,10 @@ def rows_of(demand: Demand, mine: Positions) -> LinearRows:
     unique, inverse = np.unique(mine, return_inverse=True)
     summed = np.zeros((len(matrix), len(unique)))
     np.add.at(summed.T, inverse, matrix.T)
-    return LinearRows(summed, low, high, unique, (demand.name,) * len(matrix))
+    ends = np.stack([low, high])
+    size = np.where(np.isfinite(ends), np.abs(ends), 0.0).max(axis=0)
+    size = np.maximum(size, np.abs(summed) @ np.abs(start[unique]))
+    return LinearRows(summed, low, high, unique, (demand.name,) * len(matrix), size)
 
 
 def _linear_rows(

@@ -37,8 +37,7 @@ def count_free_params(params: Any, constraints: Any = None, bounds: Any = None) 
 
     Args:
         params: Start params, see ``minimize``.
-        constraints: See ``minimize``. Linear constraints that no bijection carries, and nonlinear
-            ones, take nothing away.
+        constraints: See ``minimize``. Nonlinear ones take nothing away.
         bounds: See ``minimize``. Parameters whose bounds coincide are not free.
 
     Raises:

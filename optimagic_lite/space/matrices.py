@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 # how far a neighbour of a singular matrix lies inside: relative size of a diagonal, and radians
 _NEAR_DIAGONAL = 1e-2
 _NEAR_ANGLE = 5e-2
-_STEPS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)
+_STEPS = tuple(2.0**-k for k in range(0, 20, 2))
 
 
 @dataclass(frozen=True)
@@ -79,24 +79,22 @@ class Cholesky(Transform):
         is_free = (self.lower[positions] <= 0) & (self.upper[positions] > 0)
         return positions[is_zero & is_free]
 
-    def escapes(self, t: Array, gradient: Array | None) -> list[Array]:
+    def escapes(self, t: Array, block: Array, gradient: Array | None) -> list[Array]:
         """Return matrices with something added where the criterion falls, or zeros raised."""
-        size = max(1.0, float(np.abs(t).max()))
         if gradient is None:
+            size = max(1.0, float(np.abs(t).max()))
             return [self._raised(t, i, _NEAR_DIAGONAL * size) for i in self._zeros(t).tolist()]
-        block = np.asarray(self.forward(jnp.asarray(t)))
-        slope = cov_params_to_matrix(gradient)
-        slope = (slope + np.diag(np.diag(slope))) / 2
-        if self.lower[0] > 0:
-            slope[0] = slope[:, 0] = 0.0
-        values, vectors = np.linalg.eigh(slope)
-        found = []
-        # a sum of v v' is feasible, and all that is needed: slope must be positive semidefinite
-        for value, v in zip(values, vectors.T, strict=True):
-            if value < -1e-7 * max(1.0, float(np.abs(values).max())):
-                added = cov_matrix_to_params(np.outer(v, v))
-                found += [self.inverse(block + step * size**2 * added) for step in _STEPS]
-        return found
+        steps = _projected_steps(cov_params_to_matrix(block), cov_params_to_matrix(gradient))
+        return [self.inverse(cov_matrix_to_params(matrix)) for matrix in steps]
+
+    def moves(self, block: Array) -> list[Array]:
+        """Return directions that add a matrix of rank one to the covariance."""
+        unit = np.eye(self.dim)
+        vectors = [unit[i] for i in range(self.dim)]
+        for i in range(self.dim):
+            vectors += [unit[i] + sign * unit[j] for j in range(i) for sign in (1.0, -1.0)]
+        size = max(1.0, float(np.abs(block).max()))
+        return [size * cov_matrix_to_params(np.outer(v, v)) for v in vectors]
 
     def _raised(self, t: Array, i: int, value: float) -> Array:
         out = t.copy()
@@ -158,10 +156,7 @@ class Spherical(Transform):
         dim = self.dim
         below = np.tril_indices(dim, -1)
         if self.as_covariance:
-            covariance = cov_params_to_matrix(block)
-            sds = np.sqrt(np.maximum(np.diag(covariance), 0.0))
-            scale = np.where(sds > 0, sds, 1.0)
-            corr = covariance / np.outer(scale, scale)
+            sds, corr = _scaled_to_correlation(cov_params_to_matrix(block))
         else:
             sds = block[:dim]
             corr = np.zeros((dim, dim))
@@ -186,9 +181,10 @@ class Spherical(Transform):
         sds, upper = t[: self.dim], self.upper[: self.dim]
         return self.as_covariance & (sds <= _NEAR_DIAGONAL / 2) & (upper > 0)
 
-    def escapes(self, t: Array, gradient: Array | None) -> list[Array]:
-        """Return t with one angle moved away from 0 or pi, in three directions of the next."""
-        del gradient
+    def escapes(self, t: Array, block: Array, gradient: Array | None) -> list[Array]:
+        """Return projected steps against the gradient; else t with angles moved from the edge."""
+        if gradient is not None:
+            return [self.inverse(near) for near in self._lower_blocks(block, gradient)]
         dim = self.dim
         found = []
         for i in np.flatnonzero(self._zeros(t)).tolist():
@@ -207,6 +203,87 @@ class Spherical(Transform):
                     turned[dim + k + 1] = angle
                     found.append(turned)
         return found
+
+    def _lower_blocks(self, block: Array, gradient: Array) -> list[Array]:
+        """Return blocks on projected steps against the gradient."""
+        dim = self.dim
+        below = np.tril_indices(dim, -1)
+        if self.as_covariance:
+            steps = _projected_steps(cov_params_to_matrix(block), cov_params_to_matrix(gradient))
+            return [self._block(*_scaled_to_correlation(matrix)) for matrix in steps]
+        corr, slope = np.zeros((dim, dim)), np.zeros((dim, dim))
+        corr[below], slope[below] = block[dim:], gradient[dim:]
+        found = []
+        for step in _STEPS:
+            sds = block[:dim] - step * gradient[:dim] * _reach(block[:dim], gradient[:dim])
+            moved = corr + corr.T - step * (slope + slope.T) * _reach(np.ones(1), slope)
+            np.fill_diagonal(moved, 1.0)
+            found.append(self._block(sds, _scaled_to_correlation(_semidefinite(moved))[1]))
+        return found
+
+    def _block(self, sds: Array, corr: Array) -> Array:
+        """Return the block of standard deviations, moved into their bounds, and correlations."""
+        sds = np.clip(sds, self.sd_lower, self.sd_upper)
+        if self.as_covariance:
+            return np.asarray(cov_matrix_to_params(np.outer(sds, sds) * corr))
+        return np.concatenate([sds, corr[np.tril_indices(self.dim, -1)]])
+
+    def moves(self, block: Array) -> list[Array]:
+        """Return directions to matrices with one correlation and to other standard deviations."""
+        dim = self.dim
+        if self.as_covariance:
+            sds, corr = _scaled_to_correlation(cov_params_to_matrix(block))
+        else:
+            sds, corr = block[:dim], np.eye(dim)
+            corr[np.tril_indices(dim, -1)] = block[dim:]
+            corr = np.tril(corr) + np.tril(corr, -1).T
+        found = []
+        for i in range(dim):
+            for target in (2.0 * sds[i] + 1.0, 0.5 * sds[i]):
+                moved = sds.copy()
+                moved[i] = target
+                found.append(self._block(moved, corr))
+            for j in range(i):
+                for value in (0.5, -0.5):
+                    other = np.eye(dim)
+                    other[i, j] = other[j, i] = value
+                    # half of the way, so that the direction in which sds move stays small
+                    found.append(self._block(sds, (corr + other) / 2))
+        return [point - block for point in found if not np.array_equal(point, block)]
+
+
+def _reach(point: Array, gradient: Array) -> float:
+    """Return the length of a step that changes the point by about its own size."""
+    steepest = float(np.abs(gradient).max())
+    return max(1.0, float(np.abs(point).max())) / steepest if steepest > 0 else 0.0
+
+
+def _projected_steps(matrix: Array, gradient: Array) -> list[Array]:
+    """Return matrices on steps against a gradient, made positive semidefinite.
+
+    Args:
+        matrix: Symmetric, shape (n, n).
+        gradient: With respect to the entries of the lower triangle, in both triangles.
+    """
+    # an entry off the diagonal stands for two
+    slope = (gradient + np.diag(np.diag(gradient))) / 2
+    reach = _reach(matrix, slope)
+    return [_semidefinite(matrix - step * reach * slope) for step in _STEPS]
+
+
+def _semidefinite(matrix: Array) -> Array:
+    """Return the closest semidefinite matrix (Higham 1988, doi:10.1016/0024-3795(88)90223-6)."""
+    values, vectors = np.linalg.eigh(matrix)
+    return np.asarray((vectors * np.maximum(values, 0.0)) @ vectors.T)
+
+
+def _scaled_to_correlation(covariance: Array) -> tuple[Array, Array]:
+    """Return standard deviations and correlations; those of zero variances are zero."""
+    sds = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    scale = np.where(sds > 0, sds, 1.0)
+    corr = covariance / np.outer(scale, scale)
+    np.fill_diagonal(corr, 1.0)
+    return sds, corr
 
 
 def semidefinite_cholesky(matrix: Array) -> Array:

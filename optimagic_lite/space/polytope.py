@@ -74,9 +74,16 @@ class Polytope:
     def moves(self, point: Array) -> list[Array]:
         """Return directions that stay inside and raise or lower one entry after the other.
 
+        What else has to move is found by projection, or by a linear program.
+
         Args:
             point: A point inside, shape (n,).
         """
+        if self.project is not None:
+            reach = np.maximum(np.abs(point), 1.0)
+            targets = [point + sign * step for step in np.diag(reach) for sign in (1.0, -1.0)]
+            moves = [self.project(target) - point for target in targets]
+            return [move for move in moves if np.abs(move).max() > 1e-9 * reach.max()]
         found = []
         # moving other entries costs a little, so that no more than needed move
         price = np.full(len(point), 1e-3)

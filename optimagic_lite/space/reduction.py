@@ -47,6 +47,8 @@ Positions = NDArray[np.intp]
 
 # violations of the start up to this, relative to the size of the numbers, count as rounding
 _TOLERANCE = 1e-6
+# and so do those up to this, whatever the size
+_NOISE = 1e-12
 
 _MATRICES = (FlatCovConstraint, FlatSDCorrConstraint)
 _LINEAR = (ProbabilityConstraint, LinearConstraint, IncreasingConstraint, DecreasingConstraint)
@@ -190,7 +192,7 @@ def _merge(
 def _check_equal(demand: Demand, pair: list[Positions], start: Array, tree: ParamTree) -> None:
     left, right = (start[p] for p in pair)
     gap = np.abs(left - right)
-    bad = np.flatnonzero(gap > _TOLERANCE * np.maximum(1.0, np.abs(left)))
+    bad = np.flatnonzero(gap > _TOLERANCE * np.maximum(np.abs(left), np.abs(right)) + _NOISE)
     if len(bad):
         lines = [
             f"  {tree.names[pair[0][i]]} = {left[i]:.10g} and {tree.names[pair[1][i]]} = "
@@ -261,7 +263,7 @@ def _carry(
         block = _ordered_block(component[0], members, start, lower, upper, names)
         if block is not None:
             return block
-    parts = [rows_of(d, members[d.number]) for d in component]
+    parts = [rows_of(d, members[d.number], start) for d in component]
     for part, demand in zip(parts, component, strict=True):
         _check_rows(demand, part, start, names)
     everyone = np.unique(np.concatenate([part.members for part in parts]))
@@ -297,7 +299,8 @@ def _ordered_block(
         return None
     values = start[mine]
     fall = np.maximum(values[:-1] - values[1:], 0.0)
-    _check_violation(demand, fall, np.abs(values[1:]), mine[1:], names)
+    size = np.maximum(np.abs(values[1:]), np.abs(values[:-1]))
+    _check_violation(demand, fall, size, mine[1:], names)
     low, high = np.maximum.accumulate(lower[mine]), np.minimum.accumulate(upper[mine][::-1])[::-1]
     if (low > high).any():
         bad = int(np.flatnonzero(low > high)[0])
@@ -362,7 +365,8 @@ def _check_matrix(
 ) -> None:
     with jax.enable_x64(True):
         back = np.asarray(transform.forward(jnp.asarray(transform.inverse(values))))
-    _check_violation(demand, np.abs(back - values), np.abs(values), mine, names)
+    size = np.full(len(values), np.abs(values).max())
+    _check_violation(demand, np.abs(back - values), size, mine, names)
 
 
 # ---- the start -------------------------------------------------------------------------------
@@ -371,21 +375,21 @@ def _check_matrix(
 def _check_violation(
     demand: Demand, violation: Array, size: Array, mine: Positions, names: list[str]
 ) -> None:
-    bad = np.flatnonzero(violation > _TOLERANCE * np.maximum(1.0, size))
+    bad = np.flatnonzero(violation > _TOLERANCE * size + _NOISE)
     if len(bad):
         lines = [f"  {names[mine[i]]} by {violation[i]:.3g}" for i in bad[:10]]
         raise InvalidParamsError(f"The start violates {demand.name}:\n" + "\n".join(lines))
 
 
 def _check_floor(demand: Demand, mine: Positions, start: Array, names: list[str]) -> None:
-    _check_violation(demand, np.maximum(-start[mine], 0.0), np.zeros(len(mine)), mine, names)
+    size = np.full(len(mine), np.abs(start[mine]).max())
+    _check_violation(demand, np.maximum(-start[mine], 0.0), size, mine, names)
 
 
 def _check_rows(demand: Demand, rows: LinearRows, start: Array, names: list[str]) -> None:
     sums = rows.matrix @ start[rows.members]
     violation = np.maximum(rows.lower - sums, sums - rows.upper)
-    size = np.abs(rows.matrix) @ np.abs(start[rows.members])
-    bad = np.flatnonzero(violation > _TOLERANCE * np.maximum(1.0, size))
+    bad = np.flatnonzero(violation > _TOLERANCE * rows.size + _NOISE)
     if len(bad):
         i = int(bad[0])
         involved = [names[m] for m in rows.members[rows.matrix[i] != 0]]

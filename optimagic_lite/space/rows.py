@@ -27,6 +27,7 @@ class LinearRows:
         upper: Shape (k,), inf where there is no bound.
         members: Numbers of the representatives to which the columns belong, shape (n,).
         sources: For each row, how to call its constraint in messages.
+        size: For each row, how large its numbers are: what is much smaller is rounding.
     """
 
     matrix: Array
@@ -34,6 +35,7 @@ class LinearRows:
     upper: Array
     members: NDArray[np.intp]
     sources: tuple[str, ...]
+    size: Array
 
     @property
     def name(self) -> str:
@@ -44,7 +46,7 @@ class LinearRows:
         """Return some of the rows."""
         sources = tuple(np.array(self.sources, dtype=object)[rows])
         return replace(self, matrix=self.matrix[rows], lower=self.lower[rows],
-                       upper=self.upper[rows], sources=sources)  # fmt: skip
+                       upper=self.upper[rows], sources=sources, size=self.size[rows])  # fmt: skip
 
     def without_unused_members(self) -> LinearRows:
         """Return the rows without columns of zeros."""
@@ -66,6 +68,7 @@ def stack(parts: list[LinearRows], members: NDArray[np.intp]) -> LinearRows:
         np.concatenate([part.upper for part in parts]),
         members,
         tuple(source for part in parts for source in part.sources),
+        np.concatenate([part.size for part in parts]),
     )
 
 
@@ -111,7 +114,8 @@ def simplify(rows: LinearRows, lower: Array, upper: Array) -> LinearRows:
         member = rows.members[j]
         lower[member] = max(lower[member], ends[0])
         upper[member] = min(upper[member], ends[1])
-        _check_interval(lower[member], upper[member], rows.sources[i : i + 1])
+        slack = _TINY * rows.size[i] / abs(matrix[i, j])
+        _check_interval(lower[member], upper[member], rows.sources[i : i + 1], slack)
         # crossed by rounding only
         upper[member] = max(lower[member], upper[member])
     rows = _drop_dependent(_merge_parallel(rows.take(n_entries > 1)))
@@ -131,9 +135,13 @@ def _merge_parallel(rows: LinearRows) -> LinearRows:
     merged = rows.take(firsts)
     low = np.array([ends[group, 0].max() for group in groups.values()])
     high = np.array([ends[group, 1].min() for group in groups.values()])
+    size = rows.size / np.abs(lead[:, 0])
     for group, a, b in zip(groups.values(), low, high, strict=True):
-        _check_interval(a, b, tuple(rows.sources[i] for i in group))
-    return replace(merged, matrix=unit[firsts], lower=low, upper=np.maximum(low, high))
+        slack = _TINY * size[group].max()
+        _check_interval(a, b, tuple(rows.sources[i] for i in group), slack)
+    return replace(
+        merged, matrix=unit[firsts], lower=low, upper=np.maximum(low, high), size=size[firsts]
+    )
 
 
 def _drop_dependent(rows: LinearRows) -> LinearRows:
@@ -171,7 +179,7 @@ def _drop_implied(rows: LinearRows, lower: Array, upper: Array) -> LinearRows:
         members = rows.members[is_used]
         ends = np.sort(np.stack([lower[members], upper[members]], axis=1) * row[is_used, None])
         low, high = ends.sum(axis=0)
-        size = _TINY * max(1.0, abs(low) if np.isfinite(low) else 1.0)
+        size = _TINY * rows.size[i]
         if low > rows.upper[i] + size or high < rows.lower[i] - size:
             raise InvalidConstraintError(
                 f"{rows.sources[i]} cannot be fulfilled within the bounds of its parameters: the "
@@ -235,7 +243,7 @@ def _budget(rows: LinearRows, lower: Array, upper: Array) -> Transform:
 
 
 def _check_constant(rows: LinearRows, i: int, value: float) -> None:
-    slack = 1e-8 * max(1.0, abs(value))
+    slack = 1e2 * _TINY * rows.size[i]
     if not rows.lower[i] - slack <= value <= rows.upper[i] + slack:
         raise InvalidConstraintError(
             f"{rows.sources[i]} contradicts other constraints or fixed parameters: its sum is "
@@ -243,8 +251,8 @@ def _check_constant(rows: LinearRows, i: int, value: float) -> None:
         )
 
 
-def _check_interval(low: float, high: float, sources: tuple[str, ...]) -> None:
-    if low > high + 1e-9 * max(1.0, abs(low)):
+def _check_interval(low: float, high: float, sources: tuple[str, ...], slack: float) -> None:
+    if low > high + slack:
         names = " and ".join(dict.fromkeys(sources))
         raise InvalidConstraintError(
             f"{names} leave no feasible point: a sum would have to be at least {low:.10g} and at "

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
 from optimagic_lite.exceptions import InvalidScalingError
 from optimagic_lite.options import ScalingOptions
+from optimagic_lite.space.transforms import without_rounding
 
 Array = NDArray[np.float64]
 
@@ -21,15 +24,28 @@ class Scale:
     Args:
         factor: Positive, shape (n_x,).
         offset: Shape (n_x,).
+        lower: Unscaled lower bounds, which rounding must not break, shape (n_x,).
+        upper: Unscaled upper bounds, shape (n_x,).
     """
 
     factor: Array
     offset: Array
+    lower: Array
+    upper: Array
 
     @property
     def products(self) -> Array:
         """Products of all pairs of factors, shape (n_x, n_x)."""
         return np.outer(self.factor, self.factor)
+
+    def unscaled(self, x: Array) -> Array:
+        """Undo the scale."""
+        return np.clip(x * self.factor + self.offset, self.lower, self.upper)
+
+    def trace_unscaled(self, x: jax.Array) -> jax.Array:
+        """Undo the scale of a traced x."""
+        values = x * jnp.asarray(self.factor) + jnp.asarray(self.offset)
+        return without_rounding(values, self.lower, self.upper)
 
     def scaled(self, values: Array) -> Array:
         """Return x."""
@@ -53,7 +69,7 @@ def make_scale(
     """
     if options.method == "start_values":
         size = np.maximum(np.abs(start), options.clipping_value)
-        return Scale(size / options.magnitude, np.zeros(len(start)))
+        return Scale(size / options.magnitude, np.zeros(len(start)), lower, upper)
     missing = np.flatnonzero(~(np.isfinite(lower) & np.isfinite(upper)))
     if len(missing):
         more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
@@ -62,4 +78,4 @@ def make_scale(
             f"are missing for {', '.join(names[i] for i in missing[:10])}{more}. Use "
             "om.ScalingOptions(method='start_values')."
         )
-    return Scale((upper - lower) / options.magnitude, lower.copy())
+    return Scale((upper - lower) / options.magnitude, lower.copy(), lower, upper)

@@ -91,9 +91,12 @@ class Space:
     @cached_property
     def n_free(self) -> int:
         """Number of free parameters: degrees of freedom."""
+        n_equalities = sum(int((rows.lower == rows.upper).sum()) for rows in self.rows)
         if self.plan is None:
-            return self.n_x
-        return self.plan.n_plain + sum(block.transform.n_free for block in self.plan.blocks)
+            return self.n_x - n_equalities
+        n_inputs = self.plan.n_plain
+        n_inputs += sum(block.transform.n_free for block in self.plan.blocks)
+        return n_inputs - n_equalities
 
     @property
     def names(self) -> list[str]:
@@ -168,7 +171,7 @@ class Space:
 
     def _compose(self, x: jax.Array) -> jax.Array:
         if self.scale is not None:
-            x = x * jnp.asarray(self.scale.factor) + jnp.asarray(self.scale.offset)
+            x = self.scale.trace_unscaled(x)
         return x if self.plan is None else self.plan.flat(x)
 
     def to_x(self, params: Any) -> Array:
@@ -384,7 +387,7 @@ class Space:
         return np.asarray(sums[self.plan.gather[self.firsts[block.members]]], dtype=np.float64)
 
     def _unscaled(self, x: Array) -> Array:
-        return x if self.scale is None else x * self.scale.factor + self.scale.offset
+        return x if self.scale is None else self.scale.unscaled(x)
 
     def sample(self, rng: np.random.Generator, n: int) -> Array:
         """Draw points x, shape (n, n_x), that fulfil bounds and transforming constraints.
@@ -396,17 +399,15 @@ class Space:
         if not self._has_blocks:
             return sample_box(rng, n, self.x0, self.lower, self.upper)
         assert self.plan is not None
-        scale = self.scale or Scale(np.ones(self.n_x), np.zeros(self.n_x))
-        start, lower, upper = (
-            v * scale.factor + scale.offset for v in (self.x0, self.lower, self.upper)
-        )
+        start, lower, upper = (self._unscaled(v) for v in (self.x0, self.lower, self.upper))
         out = sample_box(rng, n, start, lower, upper)
         with jax.enable_x64(True):
             for block in self.plan.blocks:
                 inputs = np.asarray(block.inputs(jnp.asarray(start)))
                 draws = block.transform.sample(rng, n, inputs)
                 out[:, block.start : block.stop] = draws[:, block.free]
-        return np.clip(scale.scaled(out), self.lower, self.upper)
+        out = out if self.scale is None else self.scale.scaled(out)
+        return np.clip(out, self.lower, self.upper)
 
     def call(self, name: str, function: Callable[..., Any], *args: Any) -> jax.Array:
         """Call a pure function of arrays, compiled when first called; args may be traced."""

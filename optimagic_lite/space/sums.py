@@ -133,9 +133,8 @@ class Simplex(Transform):
         )
 
     def may_deceive(self, t: Array, *, has_gradient: bool) -> bool:
-        """Tell whether all inputs are zero, where no derivative tells anything."""
-        del has_gradient
-        return not t.any()
+        """Tell whether all inputs are zero, or one and there is a gradient to be sure."""
+        return not t.any() or (has_gradient and not t.all())
 
     def forward(self, t: jax.Array) -> jax.Array:
         """Normalise."""

@@ -74,6 +74,15 @@ class Transform(ABC):
         """Return the feasible blocks, if they are a polytope."""
         return None
 
+    def moves(self, block: Array) -> list[Array]:
+        """Return feasible directions at a block that together see in which way to go.
+
+        Args:
+            block: A feasible block, shape (n_out,).
+        """
+        polytope = self.polytope()
+        return [] if polytope is None else polytope.moves(block)
+
     def may_deceive(self, t: Array, *, has_gradient: bool) -> bool:
         """Tell whether derivatives with respect to t might all vanish at what is no minimum.
 
@@ -85,32 +94,33 @@ class Transform(ABC):
         del t, has_gradient
         return False
 
-    def escapes(self, t: Array, gradient: Array | None) -> list[Array]:
+    def escapes(self, t: Array, block: Array, gradient: Array | None) -> list[Array]:
         """Return inputs that lie lower than t if the block of t is no minimum.
 
         Args:
             t: Shape (n_in,), where the map ``may_deceive``.
+            block: What t gives, shape (n_out,).
             gradient: With respect to the block, shape (n_out,), or None if it is not known.
         """
+        del t
         polytope = self.polytope()
         if polytope is None or gradient is None:
             return []
-        block = np.asarray(self.forward(jnp.asarray(t)))
         return [self.inverse(p) for p in polytope.lower_points(block, gradient)]
 
-    def slope(self, t: Array, gradient: Array) -> float | None:
+    def slope(self, block: Array, gradient: Array) -> float | None:
         """Return how much a linear function falls at most within the feasible blocks close by.
 
         Zero at a minimum; None where it is not known.
 
         Args:
-            t: Shape (n_in,).
+            block: Shape (n_out,).
             gradient: With respect to the block, shape (n_out,).
         """
         polytope = self.polytope()
         if polytope is None:
             return None
-        direction = polytope.descent(np.asarray(self.forward(jnp.asarray(t))), gradient)
+        direction = polytope.descent(block, gradient)
         return 0.0 if direction is None else float(-gradient @ direction)
 
     def sample(self, rng: np.random.Generator, n: int, start: Array) -> Array:
@@ -254,6 +264,10 @@ class Opened(Transform):
         """Return that of the transform."""
         return self.inner.polytope()
 
+    def moves(self, block: Array) -> list[Array]:
+        """Return those of the transform."""
+        return self.inner.moves(block)
+
     def may_deceive(self, t: Array, *, has_gradient: bool) -> bool:
         """Tell whether the transform does, or an input is close to a bound."""
         inner = np.asarray(self._box.forward(jnp.asarray(t)))
@@ -261,13 +275,13 @@ class Opened(Transform):
             inner, has_gradient=has_gradient
         )
 
-    def escapes(self, t: Array, gradient: Array | None) -> list[Array]:
+    def escapes(self, t: Array, block: Array, gradient: Array | None) -> list[Array]:
         """Return those of the transform, opened; and inputs brought back from the edge."""
         if self.polytope() is not None:
-            return super().escapes(t, gradient)
+            return super().escapes(t, block, gradient)
         inner = np.asarray(self._box.forward(jnp.asarray(t)))
         back = self._box.inverse(inner)
-        found = [self._box.inverse(near) for near in self.inner.escapes(inner, gradient)]
+        found = [self._box.inverse(near) for near in self.inner.escapes(inner, block, gradient)]
         moved = np.flatnonzero(back != t)
         return [*found, *(_replaced(t, i, back[i]) for i in moved.tolist())]
 
