@@ -33,16 +33,42 @@ class Constraint:
 
     type: ClassVar[str]
 
-    def __post_init__(self) -> None:
-        selector = getattr(self, "selector", identity_selector)
-        if not callable(selector):
-            raise InvalidConstraintError(
-                f"selector must be a function of params, not {selector!r}."
-            )
+    def all_selectors(self) -> tuple[Callable[[Any], Any], ...]:
+        """Return the functions that select parameters."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class FixedConstraint(Constraint):
+class _OneSelection(Constraint):
+    """Base of constraints with one selector."""
+
+    selector: Callable[[Any], Any] = identity_selector
+
+    def __post_init__(self) -> None:
+        if not callable(self.selector):
+            raise InvalidConstraintError(
+                f"selector must be a function of params, not {self.selector!r}."
+            )
+
+    def all_selectors(self) -> tuple[Callable[[Any], Any], ...]:
+        """Return the only one."""
+        return (self.selector,)
+
+
+@dataclass(frozen=True)
+class _Matrix(_OneSelection):
+    """Base of constraints that make parameters a matrix."""
+
+    _: KW_ONLY
+    regularization: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_non_negative(self, "regularization")
+
+
+@dataclass(frozen=True)
+class FixedConstraint(_OneSelection):
     """Keep parameters at their start values.
 
     Args:
@@ -57,20 +83,21 @@ class FixedConstraint(Constraint):
 
     type: ClassVar[str] = "fixed"
 
-    selector: Callable[[Any], Any] = identity_selector
-
 
 @dataclass(frozen=True)
-class EqualityConstraint(Constraint):
+class EqualityConstraint(_OneSelection):
     """Keep all selected parameters equal to each other.
 
     Args:
         selector: Selects the parameters.
+
+    Example:
+        >>> import optimagic_lite as om
+        >>> om.count_free_params(np.ones(5), om.EqualityConstraint(lambda x: x[:3]))
+        3
     """
 
     type: ClassVar[str] = "equality"
-
-    selector: Callable[[Any], Any] = identity_selector
 
 
 @dataclass(frozen=True)
@@ -82,6 +109,12 @@ class PairwiseEqualityConstraint(Constraint):
 
     Raises:
         InvalidConstraintError: If there are fewer than two functions.
+
+    Example:
+        >>> import optimagic_lite as om
+        >>> pairs = om.PairwiseEqualityConstraint([lambda x: x[:2], lambda x: x[2:]])
+        >>> om.count_free_params(np.ones(4), pairs)
+        2
     """
 
     type: ClassVar[str] = "pairwise_equality"
@@ -99,48 +132,64 @@ class PairwiseEqualityConstraint(Constraint):
             )
         object.__setattr__(self, "selectors", selectors)
 
+    def all_selectors(self) -> tuple[Callable[[Any], Any], ...]:
+        """Return all of them."""
+        return tuple(self.selectors)
+
 
 @dataclass(frozen=True)
-class IncreasingConstraint(Constraint):
+class IncreasingConstraint(_OneSelection):
     """Keep the selected parameters weakly increasing, in the order of the selection.
 
     Args:
         selector: Selects the parameters.
+
+    Example:
+        >>> import optimagic_lite as om
+        >>> om.minimize(lambda x: ((x - np.array([3.0, 1.0])) ** 2).sum(), np.zeros(2),
+        ...             "scipy_lbfgsb", constraints=om.IncreasingConstraint()).params.round(4)
+        array([2., 2.])
     """
 
     type: ClassVar[str] = "increasing"
 
-    selector: Callable[[Any], Any] = identity_selector
-
 
 @dataclass(frozen=True)
-class DecreasingConstraint(Constraint):
+class DecreasingConstraint(_OneSelection):
     """Keep the selected parameters weakly decreasing, in the order of the selection.
 
     Args:
         selector: Selects the parameters.
+
+    Example:
+        >>> import optimagic_lite as om
+        >>> om.minimize(lambda x: ((x - np.array([1.0, 3.0])) ** 2).sum(), np.zeros(2),
+        ...             "scipy_lbfgsb", constraints=om.DecreasingConstraint()).params.round(4)
+        array([2., 2.])
     """
 
     type: ClassVar[str] = "decreasing"
 
-    selector: Callable[[Any], Any] = identity_selector
-
 
 @dataclass(frozen=True)
-class ProbabilityConstraint(Constraint):
+class ProbabilityConstraint(_OneSelection):
     """Keep the selected parameters at least zero with a sum of one.
 
     Args:
         selector: Selects the parameters.
+
+    Example:
+        >>> import optimagic_lite as om
+        >>> om.minimize(lambda x: ((x - np.array([0.9, 0.5])) ** 2).sum(), np.array([0.5, 0.5]),
+        ...             "scipy_lbfgsb", constraints=om.ProbabilityConstraint()).params.round(4)
+        array([0.7, 0.3])
     """
 
     type: ClassVar[str] = "probability"
 
-    selector: Callable[[Any], Any] = identity_selector
-
 
 @dataclass(frozen=True)
-class FlatCovConstraint(Constraint):
+class FlatCovConstraint(_Matrix):
     """Keep the selected parameters the lower triangle of a covariance matrix.
 
     Args:
@@ -149,21 +198,19 @@ class FlatCovConstraint(Constraint):
 
     Raises:
         InvalidConstraintError: If the regularization is negative.
+
+    Example:
+        >>> import optimagic_lite as om
+        >>> identity = np.array([1.0, 0.0, 1.0])
+        >>> om.make_space(identity, constraints=om.FlatCovConstraint()).lower
+        array([  0., -inf,   0.])
     """
 
     type: ClassVar[str] = "covariance"
 
-    selector: Callable[[Any], Any] = identity_selector
-    _: KW_ONLY
-    regularization: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_non_negative(self, "regularization")
-
 
 @dataclass(frozen=True)
-class FlatSDCorrConstraint(Constraint):
+class FlatSDCorrConstraint(_Matrix):
     """Keep the selected parameters standard deviations and correlations.
 
     Args:
@@ -173,21 +220,18 @@ class FlatSDCorrConstraint(Constraint):
 
     Raises:
         InvalidConstraintError: If the regularization is negative.
+
+    Example:
+        >>> import optimagic_lite as om
+        >>> om.count_free_params(np.array([1.0, 2.0, 0.5]), om.FlatSDCorrConstraint())
+        3
     """
 
     type: ClassVar[str] = "sdcorr"
 
-    selector: Callable[[Any], Any] = identity_selector
-    _: KW_ONLY
-    regularization: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_non_negative(self, "regularization")
-
 
 @dataclass(frozen=True)
-class LinearConstraint(Constraint):
+class LinearConstraint(_OneSelection):
     """Bound weighted sums of the selected parameters.
 
     Args:
@@ -200,11 +244,16 @@ class LinearConstraint(Constraint):
 
     Raises:
         InvalidConstraintError: If there is neither a value nor a bound, or both, or no weights.
+
+    Example:
+        >>> import optimagic_lite as om
+        >>> om.minimize(lambda x: (x**2).sum(), np.array([1.0, 0.0]), "scipy_lbfgsb",
+        ...             constraints=om.LinearConstraint(weights=[1, 3], value=1)).params.round(4)
+        array([0.1, 0.3])
     """
 
     type: ClassVar[str] = "linear"
 
-    selector: Callable[[Any], Any] = identity_selector
     _: KW_ONLY
     weights: Any = None
     lower_bound: Any = None
@@ -219,7 +268,7 @@ class LinearConstraint(Constraint):
 
 
 @dataclass(frozen=True)
-class NonlinearConstraint(Constraint):
+class NonlinearConstraint(_OneSelection):
     """Bound a function of the selected parameters; for algorithms that take such constraints.
 
     Args:
@@ -236,11 +285,17 @@ class NonlinearConstraint(Constraint):
     Raises:
         InvalidConstraintError: If func is no function, there is neither a value nor a bound, or
             both, or tol is negative.
+
+    Example:
+        >>> import optimagic_lite as om
+        >>> disk = om.NonlinearConstraint(func=lambda x: (x**2).sum(), upper_bound=1)
+        >>> om.minimize(lambda x: -x.sum(), np.zeros(2), "scipy_slsqp",
+        ...             constraints=disk).params.round(3)
+        array([0.707, 0.707])
     """
 
     type: ClassVar[str] = "nonlinear"
 
-    selector: Callable[[Any], Any] = identity_selector
     _: KW_ONLY
     func: Callable[[Any], Any] | None = None
     derivative: Callable[[Any], Any] | None = None

@@ -27,6 +27,9 @@ Array = NDArray[np.float64]
 _STEP = 1e-6
 # least gain, relative to the value, for which a run begins anew
 _GAIN = 1e-7
+# fall within reach, and largest entry of a gradient, that speak against a minimum; relative to the
+# value
+STEEP = 1e-3
 # fall within reach, and largest entry of a gradient, that count as none; relative to the value
 _FLAT = 1e-4
 
@@ -106,10 +109,10 @@ def is_minimum(evaluator: Evaluator) -> bool:
     return falls <= _FLAT * size and rest <= _FLAT * size
 
 
-def _step(evaluator: Evaluator, gradient: Array) -> Array:
-    """Return a step against a gradient in x that stays inside the bounds."""
-    space, x = evaluator.space, evaluator.best_x
-    return np.asarray(np.clip(x - gradient, space.lower, space.upper) - x)
+def is_flat(evaluator: Evaluator, gradient: Array) -> bool:
+    """Tell whether a gradient in x at the best point is small, but for what bounds hold up."""
+    size = max(1.0, abs(evaluator.best_f))
+    return bool(np.abs(_step(evaluator, gradient)).max(initial=0.0) <= STEEP * size)
 
 
 def is_steep(evaluator: Evaluator) -> bool:
@@ -117,8 +120,13 @@ def is_steep(evaluator: Evaluator) -> bool:
     gradient = evaluator.best_gradient
     if gradient is None or not evaluator.space.is_curved:
         return False
-    size = max(1.0, abs(evaluator.best_f))
-    return bool(np.abs(_step(evaluator, gradient)).max(initial=0.0) > 1e-3 * size)
+    return not is_flat(evaluator, gradient)
+
+
+def _step(evaluator: Evaluator, gradient: Array) -> Array:
+    """Return a step against a gradient in x that stays inside the bounds."""
+    space, x = evaluator.space, evaluator.best_x
+    return np.asarray(np.clip(x - gradient, space.lower, space.upper) - x)
 
 
 def _suspects(evaluator: Evaluator) -> list[_Suspect]:

@@ -477,8 +477,7 @@ class Evaluator:
         if found is not None:
             return found
         # as far from fulfilled as a number that solvers can compute with
-        far = self.penalty(x)[0] if hasattr(self, "penalty") else 1.0
-        size = 1.0 + abs(far)
+        size = 1.0 + abs(self.penalty(x)[0])
         return np.where(
             np.isfinite(constraint.lower), constraint.lower - size, constraint.upper + size
         )

@@ -29,7 +29,7 @@ import difflib
 import sys
 import types
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +146,21 @@ def did_you_mean(name: object, candidates: Iterable[str], n: int = 3) -> str:
     if not close:
         return ""
     return f" Did you mean {' or '.join(repr(pool[c]) for c in close)}?"
+
+
+def listed(names: Sequence[str], limit: int = 10) -> str:
+    """Return names with commas between them, the first few if there are many.
+
+    Args:
+        names: What to list.
+        limit: The largest number that is shown.
+
+    Example:
+        >>> listed(["a", "b", "c"], limit=2)
+        'a, b and 1 more'
+    """
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 def warn_user(message: str) -> None:

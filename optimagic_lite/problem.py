@@ -24,6 +24,7 @@ from optimagic_lite.exceptions import (
     MissingInputError,
     NotAvailableError,
     did_you_mean,
+    listed,
 )
 from optimagic_lite.failures import ErrorPolicy
 from optimagic_lite.history import Direction
@@ -119,10 +120,9 @@ def check_capabilities(problem: Problem, space: Space) -> None:
     """Refuse what the algorithm cannot do, before the first evaluation."""
     info = problem.algorithm.algo_info
     if len(space.bounded) and not info.supports_bounds:
-        named = [space.names[i] for i in space.bounded[:5]]
-        more = f" and {len(space.bounded) - 5} more" if len(space.bounded) > 5 else ""
+        named = [space.names[i] for i in space.bounded]
         raise InvalidBoundsError(
-            f"{info.name} cannot keep bounds, and there are some on {', '.join(named)}{more}. Use "
+            f"{info.name} cannot keep bounds, and there are some on {listed(named, 5)}. Use "
             'bounds_as="transform", or one of the algorithms that can: '
             f"{_able(info, lambda other: other.supports_bounds)}."
         )

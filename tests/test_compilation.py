@@ -1,6 +1,5 @@
 """A criterion is compiled once, whatever its data, and what was kept is never stale."""
 
-import contextlib
 import gc
 import weakref
 
@@ -10,28 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from compilations import count_compilations
 
 import optimagic_lite as om
 
-BACKEND_COMPILE = "/jax/core/compile/backend_compile_duration"
-
 # One algorithm for each way to use compiled code: value and gradient, Hessian, a loop inside JAX.
 ALGORITHMS = ["scipy_lbfgsb", "scipy_trust_exact", "optimistix_bfgs"]
-
-
-@contextlib.contextmanager
-def count_compilations():
-    """Count calls of the compiler below, as JAX itself reports them."""
-    counter = [0]
-
-    def listen(event, *_, **__):
-        counter[0] += event == BACKEND_COMPILE
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        yield counter
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def test_the_counter_counts():

@@ -1,18 +1,14 @@
 """Scaling: what the algorithm sees changes, what the user sees does not."""
 
-import contextlib
-
-import jax
-import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from compilations import count_compilations
 
 import optimagic_lite as om
 from optimagic_lite.exceptions import InvalidScalingError
 
-BACKEND_COMPILE = "/jax/core/compile/backend_compile_duration"
 WAYS = [True, {"method": "start_values"}, om.ScalingOptions(), {"clipping_value": 1e-6}]
 
 TARGET = np.array([1500.0, 0.02, -3.0])
@@ -27,20 +23,6 @@ def well(x):
 
 def well_numpy(x):
     return float(np.sum(np.cosh((np.asarray(x) - TARGET) / SIZES)) - 3)
-
-
-@contextlib.contextmanager
-def count_compilations():
-    counter = [0]
-
-    def listen(event, *_, **__):
-        counter[0] += event == BACKEND_COMPILE
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        yield counter
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
 
 
 # ---- results ---------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from typing import (
 import numpy as np
 from numpy.typing import NDArray
 
-from optimagic_lite.escape import is_minimum, is_steep, lower_point, slope
+from optimagic_lite.escape import STEEP, is_flat, is_minimum, is_steep, lower_point, slope
 from optimagic_lite.exceptions import (
     InvalidAlgoInfoError,
     InvalidAlgoOptionError,
@@ -41,8 +41,6 @@ SolverType = Literal["scalar", "likelihood", "least_squares"]
 
 # how often a run begins anew where a transformation has deceived the solver
 _MAX_RESTARTS = 20
-# fall of the criterion within reach, relative to its size, that speaks against a minimum
-_STEEP = 1e-3
 
 _LIMITS = frozenset(stop.status for stop in Stop)
 
@@ -442,18 +440,16 @@ def _doubt(outcome: Outcome, evaluator: Evaluator) -> str:
     gradient = evaluator.best_gradient
     if gradient is None and outcome.fun == best_f:
         gradient = outcome.gradient
-    is_flat = None
+    flat = None
     # at a minimum on a native constraint the gradient is that of the constraint
     if gradient is not None and not evaluator.constraints:
-        # a step against the gradient that stays inside the bounds
-        step = np.clip(best_x - gradient, space.lower, space.upper) - best_x
-        is_flat = bool(np.abs(step).max(initial=0.0) <= 1e-3 * max(1.0, abs(best_f)))
-    if is_flat is False and (best_x == space.x0).all():
+        flat = is_flat(evaluator, gradient)
+    if flat is False and (best_x == space.x0).all():
         return (
             "No better point than the start was found, although the gradient there is not small. "
             "Scale the parameters, start elsewhere, or try another algorithm."
         )
-    if space.n_x and slope(evaluator) > _STEEP * max(1.0, abs(best_f)):
+    if space.n_x and slope(evaluator) > STEEP * max(1.0, abs(best_f)):
         return (
             "The solver stopped at a corner or kink of the constraints, from which the criterion "
             "still falls. Start elsewhere, or use an algorithm that takes linear constraints."
@@ -468,7 +464,7 @@ def _doubt(outcome: Outcome, evaluator: Evaluator) -> str:
     elif not evaluator.uses_gradient:
         is_recent = evaluator.n_fun - evaluator.last_failure < 2 * space.n_x + 10
         reason = "some of them just before the end" if is_recent else ""
-    elif not is_flat and not evaluator.constraints:
+    elif not flat and not evaluator.constraints:
         reason = "the gradient at the best point is not small, or not known"
     if not reason:
         return ""

@@ -23,7 +23,7 @@ from optimagic_lite.objective.objective import DerivativesArgument
 from optimagic_lite.objective.tracing import ImpureError, NotTraceableError, Program, trace
 from optimagic_lite.options import NumdiffOptions
 from optimagic_lite.space.demands import Demand
-from optimagic_lite.space.rows import LinearRows
+from optimagic_lite.space.rows import LinearRows, largest_bound
 from optimagic_lite.space.space import Space
 from optimagic_lite.space.trees import ParamTree, flatten_in_order
 
@@ -64,12 +64,16 @@ class NativeConstraint:
 
     def violation(self, value: Array) -> float:
         """Return the largest violation by a value."""
-        return max(0.0, float(np.maximum(self.lower - value, value - self.upper).max()))
+        return max(0.0, float(self._beyond(value).max()))
 
     def excess(self, value: Array) -> float:
         """Return the largest violation, those within the tolerance not counted."""
-        excess = np.maximum(self.lower - value, value - self.upper)
-        return float(np.where(excess > self.tol, excess, 0.0).max())
+        beyond = self._beyond(value)
+        return float(np.where(beyond > self.tol, beyond, 0.0).max())
+
+    def _beyond(self, value: Array) -> Array:
+        """Return how far each entry is beyond a bound; negative inside."""
+        return np.asarray(np.maximum(self.lower - value, value - self.upper))
 
 
 def make_native_constraints(
@@ -135,8 +139,7 @@ def _curved(rows: LinearRows, space: Space) -> NativeConstraint:
 
 
 def _linear_tolerance(rows: LinearRows) -> Array:
-    ends = np.stack([rows.lower, rows.upper])
-    size = np.where(np.isfinite(ends), np.abs(ends), 0.0).max(axis=0)
+    size = largest_bound(rows.lower, rows.upper)
     return np.asarray(_LINEAR_TOLERANCE * np.maximum(1.0, size))
 
 

@@ -19,7 +19,7 @@ from optimagic_lite.constraints import (
     ProbabilityConstraint,
 )
 from optimagic_lite.exceptions import InvalidConstraintError
-from optimagic_lite.space.rows import LinearRows
+from optimagic_lite.space.rows import LinearRows, largest_bound
 from optimagic_lite.space.selection import Selection, select_params
 from optimagic_lite.space.trees import ParamTree
 
@@ -60,9 +60,8 @@ def select(constraints: Sequence[Constraint], tree: ParamTree) -> list[Demand]:
     """
     demands = []
     for number, constraint in enumerate(constraints):
-        selectors = getattr(constraint, "selectors", None) or (constraint.selector,)  # type: ignore[attr-defined]
         try:
-            selections = tuple(select_params(s, tree) for s in selectors)
+            selections = tuple(select_params(s, tree) for s in constraint.all_selectors())
         except ValueError as error:
             name = f"constraint {number} ({type(constraint).__name__})"
             raise InvalidConstraintError(f"The selection of {name}: {error}") from error
@@ -91,9 +90,7 @@ def rows_of(demand: Demand, mine: Positions, start: Array) -> LinearRows:
     unique, inverse = np.unique(mine, return_inverse=True)
     summed = np.zeros((len(matrix), len(unique)))
     np.add.at(summed.T, inverse, matrix.T)
-    ends = np.stack([low, high])
-    size = np.where(np.isfinite(ends), np.abs(ends), 0.0).max(axis=0)
-    size = np.maximum(size, np.abs(summed) @ np.abs(start[unique]))
+    size = np.maximum(largest_bound(low, high), np.abs(summed) @ np.abs(start[unique]))
     return LinearRows(summed, low, high, unique, (demand.name,) * len(matrix), size)
 
 

@@ -81,6 +81,11 @@ class Plan:
         """Number of positions to which ``gather`` refers."""
         return self.n_plain + len(self.constants) + sum(len(b.members) for b in self.blocks)
 
+    def sums(self, gradient: Array) -> Array:
+        """Add up a flat gradient over the parameters that share a place, shape (n_places,)."""
+        sums = np.bincount(self.gather, gradient, minlength=self.n_places)
+        return np.asarray(sums, dtype=np.float64)
+
     def flat(self, x: jax.Array) -> jax.Array:
         """Return the flat vector of unscaled x; traceable."""
         outputs = [block.outputs(x) for block in self.blocks]

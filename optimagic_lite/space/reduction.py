@@ -26,7 +26,7 @@ from optimagic_lite.constraints import (
     PairwiseEqualityConstraint,
     ProbabilityConstraint,
 )
-from optimagic_lite.exceptions import InvalidConstraintError, InvalidParamsError
+from optimagic_lite.exceptions import InvalidConstraintError, InvalidParamsError, listed
 from optimagic_lite.space.bounds import FlatBounds
 from optimagic_lite.space.demands import Demand, rows_of
 from optimagic_lite.space.matrices import Cholesky, Spherical
@@ -393,9 +393,8 @@ def _check_rows(demand: Demand, rows: LinearRows, start: Array, names: list[str]
     if len(bad):
         i = int(bad[0])
         involved = [names[m] for m in rows.members[rows.matrix[i] != 0]]
-        more = f" and {len(involved) - 10} more" if len(involved) > 10 else ""
         raise InvalidParamsError(
             f"The start violates {demand.name} by {violation[i]:.3g}: the weighted sum of "
-            f"{', '.join(involved[:10])}{more} is {sums[i]:.10g}, but must lie in "
+            f"{listed(involved)} is {sums[i]:.10g}, but must lie in "
             f"[{rows.lower[i]:.10g}, {rows.upper[i]:.10g}]."
         )

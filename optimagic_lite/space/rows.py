@@ -54,6 +54,12 @@ class LinearRows:
         return replace(self, matrix=self.matrix[:, is_used], members=self.members[is_used])
 
 
+def largest_bound(lower: Array, upper: Array) -> Array:
+    """Return the larger of two bounds in absolute terms, entry by entry; infinite ones are none."""
+    ends = np.stack([lower, upper])
+    return np.asarray(np.where(np.isfinite(ends), np.abs(ends), 0.0).max(axis=0))
+
+
 def stack(parts: list[LinearRows], members: NDArray[np.intp]) -> LinearRows:
     """Return all rows over common members."""
     place = {int(member): i for i, member in enumerate(members)}

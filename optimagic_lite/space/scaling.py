@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from optimagic_lite.exceptions import InvalidScalingError
+from optimagic_lite.exceptions import InvalidScalingError, listed
 from optimagic_lite.options import ScalingOptions
 from optimagic_lite.space.transforms import without_rounding
 
@@ -72,10 +72,9 @@ def make_scale(
         return Scale(size / options.magnitude, np.zeros(len(start)), lower, upper)
     missing = np.flatnonzero(~(np.isfinite(lower) & np.isfinite(upper)))
     if len(missing):
-        more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
         raise InvalidScalingError(
             "Scaling by bounds needs a finite lower and upper bound for each free parameter. They "
-            f"are missing for {', '.join(names[i] for i in missing[:10])}{more}. Use "
+            f"are missing for {listed([names[i] for i in missing.tolist()])}. Use "
             "om.ScalingOptions(method='start_values')."
         )
     return Scale((upper - lower) / options.magnitude, lower.copy(), lower, upper)

@@ -11,11 +11,9 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from optimagic_lite.exceptions import InvalidParamsError
+from optimagic_lite.exceptions import InvalidParamsError, listed
 from optimagic_lite.space.leaves import is_frame
 from optimagic_lite.space.trees import ParamTree, flatten_in_order
-
-_N_NAMES_SHOWN = 10
 
 
 class Structure(Protocol):
@@ -101,8 +99,7 @@ def _call(selector: Callable[[Any], Any] | None, params: Any, names: list[str]) 
 
 
 def _choice(names: list[str]) -> str:
-    more = f" and {len(names) - _N_NAMES_SHOWN} more" if len(names) > _N_NAMES_SHOWN else ""
-    return f"Parameters are {', '.join(names[:_N_NAMES_SHOWN])}{more}."
+    return f"Parameters are {listed(names)}."
 
 
 def _numbers(tree: Any) -> NDArray[np.float64]:

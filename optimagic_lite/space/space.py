@@ -204,7 +204,7 @@ class Space:
         else:
             values = flat[self.firsts]
             x = np.empty(self.n_x)
-            place = self.plan.gather[self.firsts]
+            place = self._places(np.arange(len(self.firsts)))
             is_plain = place < self.plan.n_plain
             x[place[is_plain]] = values[is_plain]
             for block in self.plan.blocks:
@@ -220,7 +220,7 @@ class Space:
             return None
         everyone = np.unique(np.concatenate([rows.members for rows in parts]))
         rows = stack(parts, everyone)
-        places = everyone if self.plan is None else self.plan.gather[self.firsts[everyone]]
+        places = self._places(everyone)
         rows = replace(rows, members=places)
         if self.scale is None:
             return rows
@@ -239,9 +239,13 @@ class Space:
         return tuple(replace(rows, members=self.firsts[rows.members]) for rows in parts)
 
     def _is_plain(self, rows: LinearRows) -> bool:
+        return self.plan is None or bool((self._places(rows.members) < self.plan.n_plain).all())
+
+    def _places(self, representatives: Positions) -> Positions:
+        """Return where representatives stand in what ``Plan.flat`` gathers from."""
         if self.plan is None:
-            return True
-        return bool((self.plan.gather[self.firsts[rows.members]] < self.plan.n_plain).all())
+            return representatives
+        return self.plan.gather[self.firsts[representatives]]
 
     # ---- derivatives ---------------------------------------------------------------------
 
@@ -263,8 +267,7 @@ class Space:
         if self._has_blocks:
             return np.array(self.call("pull back", self._trace_pull_back, x, flat))
         if self.plan is not None:
-            sums = np.bincount(self.plan.gather, flat, minlength=self.plan.n_places)
-            flat = sums[: self.n_x].astype(np.float64)
+            flat = self.plan.sums(flat)[: self.n_x]
         return flat if self.scale is None else flat * self.scale.factor
 
     def _trace_pull_back(self, x: jax.Array, flat: jax.Array) -> jax.Array:
@@ -383,8 +386,7 @@ class Space:
             gradient: Flat gradient with respect to params.
         """
         assert self.plan is not None
-        sums = np.bincount(self.plan.gather, gradient, minlength=self.plan.n_places)
-        return np.asarray(sums[self.plan.gather[self.firsts[block.members]]], dtype=np.float64)
+        return self.plan.sums(gradient)[self._places(block.members)]
 
     def _unscaled(self, x: Array) -> Array:
         return x if self.scale is None else self.scale.unscaled(x)
