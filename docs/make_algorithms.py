@@ -18,7 +18,10 @@ LIBRARIES = {
     "nlopt": "[NLopt](https://nlopt.readthedocs.io)",
     "optimistix": "[optimistix](https://docs.kidger.site/optimistix/), inside JAX",
     "optax": "[optax](https://optax.readthedocs.io), inside JAX",
+    "optimagic_lite": "Of this package",
 }
+
+TAKES = {"scalar": "a number", "likelihood": "contributions", "least_squares": "residuals"}
 
 HEAD = """\
 # Algorithms
@@ -27,6 +30,9 @@ HEAD = """\
 
 These are all algorithms, with what they use and their options. `om.algos.table()` returns the
 same facts as a DataFrame; [Choose an algorithm](how_to/algorithms.md) helps to choose.
+
+An algorithm that takes a number can be used with residuals and contributions too, one that takes
+contributions with residuals too; see [Least squares and likelihoods](how_to/structure.md).
 
 Every algorithm has the options `stopping_maxfun`, `stopping_maxiter` and `stopping_maxtime` too.
 Docstrings say what each option means: `help(om.algos.scipy_lbfgsb)`.
@@ -48,9 +54,16 @@ def render() -> str:
 
 def library_table(rows: Any) -> str:
     """Return the table of the algorithms of one library."""
-    lines = ["| algorithm | derivatives | bounds | own options and defaults |", "|---|---|---|---|"]
+    titles = ["algorithm", "takes", "derivatives", "bounds", "own options and defaults"]
+    lines = [f"| {' | '.join(titles)} |", "|---|---|---|---|---|"]
     for name, row in rows.iterrows():
-        cells = [f"`{name}`<br>{row['description']}", derivatives(row), bounds(row), options(name)]
+        cells = [
+            f"`{name}`<br>{row['description']}",
+            TAKES[row["solver_type"]],
+            derivatives(row),
+            bounds(row),
+            options(name),
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -61,7 +74,8 @@ def derivatives(row: Any) -> str:
         return "gradient, Hessian"
     if row["uses_hess"]:
         return "gradient, Hessian if exact"
-    return "gradient" if row["needs_jac"] else "none"
+    first = "gradient" if row["solver_type"] == "scalar" else "Jacobian"
+    return first if row["needs_jac"] else "none"
 
 
 def bounds(row: Any) -> str:

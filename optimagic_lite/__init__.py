@@ -1,8 +1,8 @@
 """optimagic_lite: one call for hard nonlinear optimisation.
 
 ``minimize`` and ``maximize`` take a criterion, parameters in any pytree, bounds and the name of an
-algorithm. The public names are listed in ``__all__``; those that need pandas, plotly or SQLAlchemy
-are loaded on first use.
+algorithm. The public names are listed in ``__all__``; those that need pandas, plotly or SQLAlchemy,
+or that few runs need, are loaded on first use.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from optimagic_lite import exceptions, utilities
+from optimagic_lite import exceptions, mark, utilities
 from optimagic_lite.algos import algos
 from optimagic_lite.constraints import (
     DecreasingConstraint,
@@ -26,6 +26,12 @@ from optimagic_lite.constraints import (
 )
 from optimagic_lite.evaluator import CallbackState
 from optimagic_lite.history import History
+from optimagic_lite.objective.kinds import (
+    FunctionValue,
+    LeastSquaresFunctionValue,
+    LikelihoodFunctionValue,
+    ScalarFunctionValue,
+)
 from optimagic_lite.optimize import maximize, minimize
 from optimagic_lite.options import Bounds, NumdiffOptions, ScalingOptions, SQLiteLogOptions
 from optimagic_lite.result import OptimizeResult
@@ -33,9 +39,13 @@ from optimagic_lite.space.inspection import check_constraints, count_free_params
 from optimagic_lite.space.make import make_space
 
 if TYPE_CHECKING:
+    from optimagic_lite.derivative_check import check_derivatives
+    from optimagic_lite.derivative_report import DerivativeCheck
+    from optimagic_lite.differentiation import NumdiffResult, first_derivative, second_derivative
     from optimagic_lite.log.reader import SQLiteLogReader
     from optimagic_lite.plots.criterion import criterion_plot
     from optimagic_lite.plots.params import params_plot
+    from optimagic_lite.plots.slices import slice_plot
 
 __version__ = "0.1.0.dev0"
 
@@ -43,37 +53,54 @@ __all__ = [
     "Bounds",
     "CallbackState",
     "DecreasingConstraint",
+    "DerivativeCheck",
     "EqualityConstraint",
     "FixedConstraint",
     "FlatCovConstraint",
     "FlatSDCorrConstraint",
+    "FunctionValue",
     "History",
     "IncreasingConstraint",
+    "LeastSquaresFunctionValue",
+    "LikelihoodFunctionValue",
     "LinearConstraint",
     "NonlinearConstraint",
     "NumdiffOptions",
+    "NumdiffResult",
     "OptimizeResult",
     "PairwiseEqualityConstraint",
     "ProbabilityConstraint",
     "SQLiteLogOptions",
     "SQLiteLogReader",
+    "ScalarFunctionValue",
     "ScalingOptions",
     "algos",
     "check_constraints",
+    "check_derivatives",
     "count_free_params",
     "criterion_plot",
     "exceptions",
+    "first_derivative",
     "make_space",
+    "mark",
     "maximize",
     "minimize",
     "params_plot",
+    "second_derivative",
+    "slice_plot",
     "utilities",
 ]
 
 _LAZY = {
+    "DerivativeCheck": "optimagic_lite.derivative_report",
+    "NumdiffResult": "optimagic_lite.differentiation",
     "SQLiteLogReader": "optimagic_lite.log.reader",
+    "check_derivatives": "optimagic_lite.derivative_check",
     "criterion_plot": "optimagic_lite.plots.criterion",
+    "first_derivative": "optimagic_lite.differentiation",
     "params_plot": "optimagic_lite.plots.params",
+    "second_derivative": "optimagic_lite.differentiation",
+    "slice_plot": "optimagic_lite.plots.slices",
 }
 
 

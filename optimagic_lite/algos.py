@@ -193,7 +193,7 @@ def resolve_algorithm(algorithm: Any, algo_options: Mapping[str, Any] | None) ->
     if isinstance(algorithm, str):
         if algorithm not in REGISTRY:
             # a method alone, without its library, is near to none of the whole names
-            methods = {name.split("_", 1)[1]: name for name in reversed(REGISTRY)}
+            methods = {name.split("_", 1)[-1]: name for name in reversed(REGISTRY)}
             name = SCIPY_METHODS.get(algorithm) or methods.get(algorithm.lower())
             hint = f" Did you mean {name!r}?" if name else did_you_mean(algorithm, REGISTRY)
             raise InvalidAlgoOptionError(

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from optimagic_lite.batch import Batch, evaluate_batch
 from optimagic_lite.exceptions import (
     InvalidAlgoInfoError,
     InvalidConstraintError,
     InvalidFunctionError,
     UserFunctionRuntimeError,
+    listed,
     warn_user,
 )
 from optimagic_lite.failures import (
     ErrorPolicy,
+    Failure,
     Penalty,
     all_finite,
-    exception_message,
     runtime_error,
     value_message,
 )
@@ -31,6 +32,8 @@ from optimagic_lite.history import History, Kind, Task
 from optimagic_lite.objective import numerical
 from optimagic_lite.objective.constraints import NativeConstraint
 from optimagic_lite.objective.objective import Objective
+from optimagic_lite.progress import Progress
+from optimagic_lite.recorder import Recorder
 from optimagic_lite.space.space import Space
 from optimagic_lite.stopping import Limits, Stop, StopRun
 
@@ -86,6 +89,7 @@ class Evaluator:
             returning True or raising StopIteration.
         allowed: Which of "jac" and "hess" the algorithm declared to use.
         constraints: Those that the algorithm takes natively.
+        progress: A bar that shows how the run goes, or None.
 
     Attributes:
         n_fun: Evaluations of the criterion, the start included.
@@ -98,6 +102,8 @@ class Evaluator:
         best_violation: Largest violation of native constraints there, beyond their tolerance.
         best_f: Its value.
         best_gradient: Its gradient, where known.
+        has_failed_at_best: Whether the derivative failed there, so that what the solver took for
+            it is a penalty's.
         last_failure: Number of evaluations before the last failure.
         callback_error: What the callback raised, if it did.
         start_fun: Value at the start in the user's sign; NaN before it is known.
@@ -119,8 +125,10 @@ class Evaluator:
         callback: Callable[[CallbackState], Any] | None = None,
         allowed: frozenset[str] = frozenset(),
         constraints: tuple[NativeConstraint, ...] = (),
+        progress: Progress | None = None,
     ) -> None:
         self.objective = objective
+        self._kind = objective.kind
         self.space = space
         self.limits = limits
         self.errors = errors
@@ -129,48 +137,54 @@ class Evaluator:
         self.constraints = constraints
         self.best_x, self.best_f, self.best_violation = space.x0, math.inf, math.inf
         self.best_gradient: Array | None = None
+        self.has_failed_at_best = False
         self.start_fun = math.nan
         self.last_failure = 0
         self.suspects: tuple[Array, list[Any]] | None = None
         self._is_starting = True
         self._n_repeats = 0
         self.callback_error: Exception | None = None
-        self._history = history
-        self._log = log
+        self._recorder = Recorder(space, history, log)
         self._callback = callback
+        self._progress = progress
         self._allowed = allowed
-        self._joint = objective.value_and_gradient if "jac" in allowed else None
+        self._joint = objective.value_and_derivative if "jac" in allowed else None
         self._last_x: Array | None = None
-        self._last_f = math.nan
-        self._last_gradient: Array | None = None
+        self._last_value: Any = math.nan
+        self._last_derivative: Array | None = None
+        self._n_entries = 1
         self._constraint_values: dict[bytes, list[Array]] = {}
         self._eps = numerical.EPS_DOUBLE
-        self._batch = 0
         self._begin = time.perf_counter()
 
     # ---- what algorithms call ------------------------------------------------------------
 
-    def fun(self, x: Array) -> float:
-        """Return the value at x, shape (n_x,)."""
+    def fun(self, x: Array) -> Any:
+        """Return the value at x, shape (n_x,).
+
+        It is what the algorithm takes: a number, or a vector of contributions or residuals.
+        """
         if self._is_last(x):
             self._count_repeat()
         else:
             self._evaluate(x)
-        return self._last_f
+        return self._last_value
 
     def jac(self, x: Array) -> Array:
-        """Return the gradient at x."""
+        """Return the derivative at x: a gradient, or a Jacobian of shape (m, n_x)."""
         if not self._is_last(x):
             self._evaluate(x)
-        if self._last_gradient is None:
-            gradient = self._separate_gradient(x)
-            if self._last_x is self.best_x:
-                self.best_gradient = gradient
-            self._last_gradient = self.penalty(x)[1] if gradient is None else gradient
-        return self._last_gradient
+        if self._last_derivative is None:
+            found = self._separate_derivative(x)
+            if self._last_x is self.best_x or np.array_equal(x, self.best_x):
+                self.has_failed_at_best = found is None
+                if found is not None:
+                    self.best_gradient = self._kind.gradient(self._last_value, found)
+            self._last_derivative = self._penalty(x)[1] if found is None else found
+        return self._last_derivative
 
-    def fun_and_jac(self, x: Array) -> tuple[float, Array]:
-        """Return value and gradient at x."""
+    def fun_and_jac(self, x: Array) -> tuple[Any, Array]:
+        """Return value and derivative at x."""
         return self.fun(x), self.jac(x)
 
     def hess(self, x: Array) -> Array:
@@ -184,7 +198,7 @@ class Evaluator:
             found = self._guarded(lambda: exact(x), x, "hess")
             return np.eye(len(x)) if found is None else found
         # differences of numerical gradients need longer steps than differences of exact ones
-        eps = self._eps if self.objective.has_gradient else self._eps**0.75
+        eps = self._eps if self.objective.has_derivative else self._eps**0.75
         return numerical.hessian(x, self._gradient_anywhere, self.objective.numdiff, eps)
 
     def hessp(self, x: Array, v: Array) -> Array:
@@ -228,8 +242,11 @@ class Evaluator:
         return max(float(outside), *parts, 0.0)
 
     def batch_fun(self, xs: Array, kind: Kind = "path") -> Array:
-        """Return the values at points of shape (k, n_x), evaluated and recorded as one batch."""
-        values = self._evaluate_batch(xs, kind)
+        """Return values of the criterion, shape (k,), at points of shape (k, n_x).
+
+        They are evaluated and recorded as one batch.
+        """
+        values = self._kind.totals(self._evaluate_batch(xs, kind))
         failed = np.flatnonzero(np.isnan(values))
         values[failed] = [self.penalty(xs[i])[0] for i in failed]
         return values
@@ -257,17 +274,20 @@ class Evaluator:
             values: Values, shape (k,); NaN or infinite where value or derivative were not finite.
             start: Seconds from the start of the run to the start of the chunk.
         """
-        messages = [
-            None if math.isfinite(f) else f"value or derivative is not finite ({f})"
-            for f in values.tolist()
-        ]
+        failures = {
+            i: Failure(f"value or derivative is not finite ({values[i]})")
+            for i in np.flatnonzero(~np.isfinite(values)).tolist()
+        }
         self.n_jac += len(xs)
         values = np.where(np.isfinite(values), values, np.nan)
-        self._record_batch(xs, values, messages, start, "path", "fun_and_jac")
+        info = self.objective.info
+        infos = None if info is None else [info(x) for x in xs]
+        batch = Batch(values, failures, infos, len(xs))
+        self._record_batch(xs, values, batch, start, "path", "fun_and_jac")
 
     # ---- start ---------------------------------------------------------------------------
 
-    def start(self, plain_value: float, seconds: float) -> None:
+    def start(self, plain_value: Any, seconds: float) -> None:
         """Evaluate and record the start point, where a failure is always an error.
 
         Args:
@@ -277,22 +297,37 @@ class Evaluator:
         x = self.space.x0
         if self._joint is not None or self.objective.program is not None:
             self._evaluate(x, "start")
-        elif math.isfinite(plain_value):
-            self._accept(x, plain_value, None, (0.0, seconds), "fun", "start")
+            self._check_agreement(plain_value)
         else:
-            message = value_message(self.user_value(plain_value))
-            raise self._fail(x, message, None, (0.0, seconds), "fun", "start")
+            failure = self._trouble(plain_value, None)
+            if failure is not None:
+                raise self._fail(x, failure, (0.0, seconds), "fun", "start")
+            self._accept(x, plain_value, None, (0.0, seconds), "fun", "start")
         sign = self.objective.sign
-        self.start_fun = self.user_value(self._last_f)
+        self.start_fun = self.user_value(self._kind.total(self._last_value))
+        self._n_entries = int(np.size(self._last_value))
         self.penalty = self.errors.penalty(x, self.start_fun, sign)
         if self.uses_gradient and len(x):
             self.jac(x)
         self._is_starting = False
 
+    def _check_agreement(self, plain_value: Any) -> None:
+        """Refuse a ``fun_and_jac`` of the user whose value is another one than that of ``fun``."""
+        found = self._last_value
+        if self.objective.derivatives.kind != "user" or not np.isfinite(plain_value).all():
+            return
+        if np.shape(found) != np.shape(plain_value) or not np.allclose(
+            found, plain_value, rtol=1e-3, atol=1e-6 * float(np.abs(plain_value).max())
+        ):
+            raise InvalidFunctionError(
+                f"fun and fun_and_jac give two values at the start, "
+                f"{self.user_value(self._kind.total(plain_value)):.10g} and "
+                f"{self.user_value(self._kind.total(found)):.10g}."
+            )
+
     def start_failure(self, error: Exception, seconds: float) -> UserFunctionRuntimeError:
         """Record that ``fun`` raised at the start and return the error that says so."""
-        message = exception_message(error)
-        return self._fail(self.space.x0, message, error, (0.0, seconds), "fun", "start")
+        return self._fail(self.space.x0, Failure.of(error), (0.0, seconds), "fun", "start")
 
     @property
     def _raises(self) -> bool:
@@ -340,103 +375,139 @@ class Evaluator:
         if not self._is_starting:
             self.limits.check(self.n_fun, begin - self._begin)
         task: Task = "fun" if self._joint is None else "fun_and_jac"
-        f, gradient = math.nan, None
-        error: Exception | None = None
+        value, derivative = math.nan, None
+        failure: Failure | None
         try:
             if self._joint is not None:
-                f, gradient = self._joint(x)
-                message = None if all_finite(f, gradient) else self._not_finite(f, gradient)
+                value, derivative = self._joint(x)
             else:
-                f = self.objective.value(x)
-                message = None if math.isfinite(f) else value_message(self.user_value(f))
-        except InvalidFunctionError:
+                value = self.objective.value(x)
+            failure = self._trouble(value, derivative)
+        except InvalidFunctionError as error:
+            # no policy for failures mends what fun must not return
+            error.params = self.space.to_params(x)
+            times = (begin - self._begin, self.elapsed())
+            self._recorder.failure(x.copy(), Failure.of(error), times, task, kind)
             raise
-        except Exception as caught:
-            error, message = caught, exception_message(caught)
+        except Exception as error:
+            failure = Failure.of(error)
         times = (begin - self._begin, time.perf_counter() - self._begin)
-        if message is None:
-            self._accept(x, f, gradient, times, task, kind)
+        if failure is None:
+            self._accept(x, value, derivative, times, task, kind)
             return
-        failure = self._fail(x, message, error, times, task, kind)
+        raised = self._fail(x, failure, times, task, kind)
         if self._raises:
-            raise failure
+            raise raised
         self._last_x, self._n_repeats = x.copy(), 0
-        self._last_f, gradient = self.penalty(x)
-        self._last_gradient = gradient if "jac" in self._allowed else None
+        self._last_value, derivative = self._penalty(x)
+        self._last_derivative = derivative if "jac" in self._allowed else None
         self._notify(self._last_x, math.nan)
+
+    def _trouble(self, value: Any, derivative: Array | None) -> Failure | None:
+        """Return what is wrong with a value and its derivative; None if nothing is."""
+        total = self._kind.total(value)
+        if not math.isfinite(total):
+            return Failure(self._value_trouble(value, total))
+        if not self._is_starting and np.size(value) != self._n_entries:
+            raise InvalidFunctionError(
+                f"fun returned {np.size(value)} {self._kind.described}, and "
+                f"{self._n_entries} at the start."
+            )
+        if derivative is None or all_finite(total, derivative.ravel()):
+            return None
+        return Failure(self._derivative_trouble(derivative))
+
+    def _penalty(self, x: Array) -> tuple[Any, Array]:
+        """Return the penalty and its derivative as what the algorithm takes."""
+        return self._kind.spread(*self.penalty(x), self._n_entries)
 
     def _accept(
         self,
         x: Array,
-        f: float,
-        gradient: Array | None,
+        value: Any,
+        derivative: Array | None,
         times: tuple[float, float],
         task: Task,
         kind: Kind,
     ) -> None:
         """Record a successful evaluation."""
         row = x.copy()
-        self._last_x, self._last_f, self._last_gradient = row, f, gradient
+        self._last_x, self._last_value, self._last_derivative = row, value, derivative
         self._n_repeats = 0
         self.n_fun += 1
-        if gradient is not None:
+        if derivative is not None:
             self.n_jac += 1
+        f = self._kind.total(value)
         excess = self._excess(row) if self.constraints else 0.0
-        if (excess, f) < (self.best_violation, self.best_f):
-            self.best_x, self.best_f, self.best_gradient = row, f, gradient
-            self.best_violation = excess
-        value = self.objective.sign * f
-        if self._history is not None:
-            self._history.append(row, value, *times, task, kind, self._batch, excess)
-        if self._log is not None:
-            flat = self.space.to_flat(row)
-            beyond = excess if self.constraints else None
-            self._log.write(flat, value, *times, task, kind, self._batch, None, beyond)
-        self._batch += 1
+        gradient = None if derivative is None else self._kind.gradient(value, derivative)
+        self._take_if_best(row, f, gradient, excess)
+        user_value = self.objective.sign * f
+        info = None if self.objective.info is None else self.objective.info(row)
+        violation = excess if self.constraints else None
+        self._recorder.value(row, user_value, times, task, kind, violation, info)
+        self._show()
         if self._callback is not None:
-            self._notify(row, value)
+            self._notify(row, user_value)
+
+    def _take_if_best(self, x: Array, f: float, gradient: Array | None, excess: float) -> None:
+        if (excess, f) < (self.best_violation, self.best_f):
+            self.best_x, self.best_f, self.best_violation = x, f, excess
+            self.best_gradient, self.has_failed_at_best = gradient, False
+
+    def prefer(self, x: Array, f: float, gradient: Array) -> None:
+        """Take an evaluated point as the best one, although rounding may hide that in its value."""
+        self.best_x, self.best_f, self.best_gradient = x, f, gradient
 
     def _fail(
-        self,
-        x: Array,
-        message: str,
-        cause: BaseException | None,
-        times: tuple[float, float],
-        task: Task,
-        kind: Kind,
+        self, x: Array, failure: Failure, times: tuple[float, float], task: Task, kind: Kind
     ) -> UserFunctionRuntimeError:
         """Record a failed evaluation and return the error that describes it."""
-        row = x.copy()
         if kind != "derivative":
             self.n_fun += 1
-            if self._history is not None:
-                self._history.append(row, math.nan, *times, task, kind, self._batch)
-        if self._log is not None:
-            self._log.write(self.space.to_flat(row), None, *times, task, kind, self._batch, message)
-        self._batch += 1
-        return self._error(row, message, cause)
+        self._recorder.failure(x.copy(), failure, times, task, kind)
+        self._show()
+        return self._error(x, failure)
 
-    def _error(
-        self, x: Array, message: str, cause: BaseException | None, n_failed: int = 1
-    ) -> UserFunctionRuntimeError:
+    def _error(self, x: Array, failure: Failure, n_failed: int = 1) -> UserFunctionRuntimeError:
         """Count failures and return the error for the first, after one warning a run."""
         is_first = self.n_failed == 0
         self.n_failed += n_failed
         self.last_failure = self.n_fun
         params = self.space.to_params(x)
-        error = runtime_error(params, message, cause, at_start=self._is_starting)
+        error = runtime_error(params, failure, at_start=self._is_starting)
         if is_first and not self._raises:
             warn_user(
-                f"A user function failed: {message}. The run goes on with a penalty; "
+                f"A user function failed: {failure.message}. The run goes on with a penalty; "
                 "result.n_failed_evals counts failures."
             )
         return error
 
-    def _not_finite(self, f: float, gradient: Array) -> str:
-        if not math.isfinite(f):
-            return value_message(self.user_value(f))
-        names = [self.space.x_names[i] for i in np.flatnonzero(~np.isfinite(gradient))[:5]]
-        return f"the derivative with respect to {', '.join(names)} is not finite"
+    def _value_trouble(self, value: Any, total: float) -> str:
+        if not self._kind.is_vector:
+            return value_message(self.user_value(total))
+        bad = np.flatnonzero(~np.isfinite(value))
+        if not len(bad):
+            return value_message(self.user_value(total))
+        numbers = listed([str(i) for i in bad], 5)
+        return f"{len(bad)} {self._kind.described} are not finite: number {numbers}, from 0"
+
+    def _derivative_trouble(self, derivative: Array) -> str:
+        bad = ~np.isfinite(derivative.reshape(-1, self.space.n_x)).all(axis=0)
+        names = listed([self.space.x_names[i] for i in np.flatnonzero(bad)], 5)
+        return f"the derivative with respect to {names} is not finite"
+
+    def _show(self) -> None:
+        if self._progress is not None:
+            self._progress.update(*self._state())
+
+    def close_progress(self) -> None:
+        """Show the last state of the run."""
+        if self._progress is not None:
+            self._progress.close(*self._state())
+
+    def _state(self) -> tuple[int, int, float | None, float]:
+        violation = self.best_violation if math.isfinite(self.best_violation) else 0.0
+        return self.n_fun, self.n_numdiff, self.best_fun, violation
 
     def _notify(self, x: Array, value: float) -> None:
         """Tell the callback about an evaluation."""
@@ -484,27 +555,27 @@ class Evaluator:
 
     # ---- derivatives apart from the value ------------------------------------------------
 
-    def _separate_gradient(self, x: Array) -> Array | None:
-        """Return the gradient, or None if it failed."""
+    def _separate_derivative(self, x: Array) -> Array | None:
+        """Return the derivative at the last point, or None if it failed."""
         self._check_allowed("jac")
         self.n_jac += 1
-        user = self.objective.gradient
-        if user is not None:
-            return self._guarded(lambda: user(x), x, "jac")
-        return self._differences(x, self._last_f)
+        known = self.objective.derivative
+        if known is not None:
+            return self._guarded(lambda: known(x), x, "jac")
+        return self._differences(x, self._last_value)
 
     def _gradient_anywhere(self, x: Array) -> Array:
         """Return a gradient for a difference quotient of gradients, without a row of the path."""
         if not self._is_starting:
             self.limits.check(0, self.elapsed())
         self.n_jac += 1
-        joint, separate = self.objective.value_and_gradient, self.objective.gradient
+        joint, separate = self.objective.value_and_derivative, self.objective.derivative
         if joint is not None:
             gradient = self._guarded(lambda: joint(x)[1], x, "jac")
         elif separate is not None:
             gradient = self._guarded(lambda: separate(x), x, "jac")
         else:
-            gradient = self._differences(x, math.nan)
+            gradient = self._differences(x, None)
         return self.penalty(x)[1] if gradient is None else gradient
 
     def _guarded(
@@ -519,47 +590,46 @@ class Evaluator:
             owner: How to call the constraint in messages; "" for the criterion.
         """
         start = self.elapsed()
-        error: Exception | None = None
         what = f"{task} of {owner}" if owner else task
+        failure: Failure | None
         try:
             out = call()
-            message = None if np.isfinite(out).all() else f"{what} is not finite"
+            failure = None if np.isfinite(out).all() else Failure(f"{what} is not finite")
         except (InvalidFunctionError, InvalidConstraintError):
             raise
-        except Exception as caught:
-            error, message = caught, exception_message(caught, what)
+        except Exception as error:
+            failure = Failure.of(error, what)
         times = (start, self.elapsed())
-        if message is None:
-            if self._log is not None and not owner:
-                flat = self.space.to_flat(x)
-                self._log.write(flat, None, *times, task, "derivative", self._batch)
+        if failure is None:
+            if not owner:
+                self._recorder.derivative(x, times, task)
             return out
-        failure = self._fail(x, message, error, times, task, "derivative")
+        raised = self._fail(x, failure, times, task, "derivative")
         if self._raises:
-            raise failure
+            raise raised
         return None
 
-    def _differences(self, x: Array, center: float) -> Array | None:
-        """Return the gradient by difference quotients, evaluated in batches; None if one failed.
+    def _differences(self, x: Array, center: Any) -> Array | None:
+        """Return the derivative by difference quotients, evaluated in batches; None if one failed.
 
         Args:
             x: Where.
-            center: Value there, or NaN if it is not known.
+            center: Value there, or None if it is not known.
         """
         options, lower, upper = self.objective.numdiff, self.space.lower, self.space.upper
         while True:
             stencil = numerical.make_stencil(x, lower, upper, options, self._eps)
-            if math.isnan(center):
-                needs_center = bool(stencil.center_weight.any())
-                center = self._evaluate_batch(x[None], "derivative")[0] if needs_center else 0.0
+            if center is None:
+                center = self._evaluate_batch(x[None], "derivative")[0]
             blocks = [self._evaluate_batch(b, "derivative") for b in stencil.blocks()]
-            values = np.concatenate([np.empty(0), *blocks])
-            if not (np.isfinite(values).all() and math.isfinite(center)):
+            values = np.concatenate([np.empty((0, *np.shape(center))), *blocks])
+            if not (np.isfinite(values).all() and np.isfinite(center).all()):
                 return None
             # single precision inside fun: steps for double precision would drown in rounding
             is_single = len(values) > 0 and numerical.looks_single(values)
             if not is_single or options.step_size is not None or self._eps > numerical.EPS_DOUBLE:
-                return stencil.gradient(values, center)
+                combine = stencil.jacobian if self._kind.is_vector else stencil.gradient
+                return combine(values, center)
             self._eps = numerical.EPS_SINGLE
 
     def _check_allowed(self, what: str) -> None:
@@ -571,97 +641,63 @@ class Evaluator:
     # ---- batches -------------------------------------------------------------------------
 
     def _evaluate_batch(self, xs: Array, kind: Kind) -> Array:
-        """Return values, NaN where they failed, after recording them."""
+        """Return values, shape (k,) or (k, m), NaN where they failed, after recording them."""
         start = self.elapsed()
         if not self._is_starting:
             self.limits.check(0 if kind == "derivative" else self.n_fun, start)
-        messages: list[str | None] = [None] * len(xs)
-        error: Exception | None = None
-        values, n_done = np.full(len(xs), np.nan), len(xs)
-        is_done = False
-        if self.objective.program is not None:
-            # not everything that JAX compiles can be batched, a callback for one
-            with contextlib.suppress(Exception):
-                values[:], is_done = self.objective.values(xs), True
-        if not is_done:
-            for i, x in enumerate(xs):
-                n_done = i + 1
-                try:
-                    values[i] = self.objective.value(x)
-                except InvalidFunctionError:
-                    raise
-                except Exception as caught:
-                    error, messages[i] = error or caught, exception_message(caught)
-                    if self._raises:
-                        break
-        for i in np.flatnonzero(~np.isfinite(values[:n_done])).tolist():
-            messages[i] = messages[i] or value_message(self.user_value(float(values[i])))
-            values[i] = np.nan
-        self._record_batch(
-            xs[:n_done], values[:n_done], messages[:n_done], start, kind, "fun", error
-        )
-        return values
+        batch = evaluate_batch(
+            self.objective, xs, self._n_entries, stop_at_failure=self._raises,
+            with_info=kind != "derivative", on_cores=kind == "derivative",
+        )  # fmt: skip
+        totals = self._kind.totals(batch.values)
+        for i in np.flatnonzero(~np.isfinite(totals)).tolist():
+            if i not in batch.failures and i < batch.n_done:
+                trouble = self._value_trouble(batch.values[i], float(totals[i]))
+                batch.failures[i] = Failure(trouble)
+            batch.values[i] = totals[i] = np.nan
+        n_done = batch.n_done
+        self._record_batch(xs[:n_done], totals[:n_done], batch, start, kind, "fun")
+        return batch.values
 
     def _record_batch(
-        self,
-        xs: Array,
-        values: Array,
-        messages: Sequence[str | None],
-        start: float,
-        kind: Kind,
-        task: Task,
-        error: Exception | None = None,
+        self, xs: Array, totals: Array, batch: Batch, start: float, kind: Kind, task: Task
     ) -> None:
-        """Record rows that were evaluated together until now; they share the time evenly."""
+        """Record rows that were evaluated together until now; they share the time evenly.
+
+        Args:
+            xs: The points, shape (k, n_x).
+            totals: The criterion there, to be minimized; NaN where it failed.
+            batch: What failed, and what came along with the values.
+            start: Seconds from the start of the run to that of the batch.
+            kind: Why they were evaluated.
+            task: What was evaluated.
+        """
         if not len(xs):
             return
-        edges = np.linspace(start, self.elapsed(), len(xs) + 1)
-        user_values = self.objective.sign * values
-        excess, beyond = np.zeros(len(xs)), None
+        times = start, self.elapsed()
+        user_values = self.objective.sign * totals
+        violations = None
         if self.constraints and kind != "derivative":
-            excess = beyond = np.array([self._excess(x) for x in xs])
-        if self._log is not None:
-            self._log.write_many(
-                self.space.to_flat_rows(xs), user_values, edges[:-1], edges[1:], task, kind,
-                self._batch, messages, beyond,
-            )  # fmt: skip
+            violations = np.array([self._excess(x) for x in xs])
+        rows = np.array(xs)
+        self._recorder.many(rows, user_values, times, task, kind, batch, violations)
         if kind == "derivative":
             self.n_numdiff += len(xs)
         else:
-            self._take_rows(np.array(xs), values, user_values, edges, task, kind, excess)
-        self._batch += 1
-        failed = [i for i, message in enumerate(messages) if message is not None]
-        if failed:
-            first = failed[0]
-            message = messages[first] or ""
-            failure = self._error(xs[first], message, error, len(failed))
+            self.n_fun += len(xs)
+            self._take_best_of(rows, totals, violations)
+        self._show()
+        if batch.failures:
+            first = min(batch.failures)
+            failure = self._error(xs[first], batch.failures[first], len(batch.failures))
             if self._raises:
                 raise failure
         if kind == "path" and self._callback is not None:
             for x, value in zip(xs, user_values.tolist(), strict=True):
                 self._notify(x, value)
 
-    def _take_rows(
-        self,
-        xs: Array,
-        values: Array,
-        user_values: Array,
-        edges: Array,
-        task: Task,
-        kind: Kind,
-        excess: Array,
-    ) -> None:
-        """Count rows, look for the best and add them to the history."""
-        self.n_fun += len(xs)
+    def _take_best_of(self, xs: Array, values: Array, violations: Array | None) -> None:
+        excess = np.zeros(len(xs)) if violations is None else violations
         comparable = np.where(np.isnan(values), np.inf, values)
         best = int(np.lexsort((comparable, np.where(np.isinf(comparable), np.inf, excess)))[0])
-        if (excess[best], comparable[best]) < (self.best_violation, self.best_f):
-            self.best_x, self.best_f = xs[best].copy(), float(values[best])
-            self.best_violation, self.best_gradient = float(excess[best]), None
-        if self._history is None:
-            return
-        times, beyond = edges.tolist(), excess.tolist()
-        for i, value in enumerate(user_values.tolist()):
-            self._history.append(
-                xs[i], value, times[i], times[i + 1], task, kind, self._batch, beyond[i]
-            )
+        self._take_if_best(xs[best], float(comparable[best]), None, float(excess[best]))

@@ -39,7 +39,15 @@ class OptimagicError(Exception):
 
 
 class InvalidFunctionError(OptimagicError):
-    """The criterion or a derivative returned something that cannot be used."""
+    """The criterion or a derivative returned something that cannot be used.
+
+    Attributes:
+        params: The parameters at which the criterion did so in the middle of a run, or None.
+        partial_result: The ``OptimizeResult`` up to that point, or None before the start.
+    """
+
+    params: Any = None
+    partial_result: Any = None
 
 
 class UserFunctionRuntimeError(OptimagicError):

@@ -10,6 +10,7 @@ A failure at the start is always an error.
 from __future__ import annotations
 
 import math
+import traceback
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -82,25 +83,48 @@ class Penalty:
         return self.constant + self.slope * size * length, self.slope * scaled / length
 
 
-def runtime_error(
-    params: Any, message: str, cause: BaseException | None, *, at_start: bool
-) -> UserFunctionRuntimeError:
+@dataclass(frozen=True)
+class Failure:
+    """What went wrong in an evaluation.
+
+    Args:
+        message: What happened, in a line.
+        cause: The user's exception, or None if a value was not finite.
+        traceback: Where it was raised, as Python shows it.
+    """
+
+    message: str
+    cause: BaseException | None = None
+    traceback: str | None = None
+
+    @classmethod
+    def of(cls, error: BaseException, what: str = "fun") -> Failure:
+        """Return what is known of an exception.
+
+        Args:
+            error: The exception.
+            what: The user function that raised it.
+        """
+        text = "".join(traceback.format_exception(error))
+        return cls(exception_message(error, what), error, text)
+
+
+def runtime_error(params: Any, failure: Failure, *, at_start: bool) -> UserFunctionRuntimeError:
     """Return the error for a failure.
 
     Args:
         params: Where it happened, in the user's structure.
-        message: What happened.
-        cause: The user's exception, or None if a value was not finite.
+        failure: What happened.
         at_start: Whether it happened at the start.
     """
     text = repr(params)
     text = text if len(text) <= 300 else f"{text[:296]} ..."
     advice = _ADVICE_START if at_start else _ADVICE
     error = UserFunctionRuntimeError(
-        f"A user function failed: {message}. It was called with params {text}. {advice}"
+        f"A user function failed: {failure.message}. It was called with params {text}. {advice}"
     )
     error.params = params
-    error.__cause__ = cause
+    error.__cause__ = failure.cause
     return error
 
 

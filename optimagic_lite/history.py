@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -17,7 +18,8 @@ Task = Literal["fun", "fun_and_jac", "jac", "hess", "hessp"]
 
 _COLUMNS = (
     "fun", "params", "time", "start_time", "stop_time", "batches", "task", "kind",
-    "violation", "monotone_fun", "is_accepted", "flat_params", "flat_param_names", "direction",
+    "violation", "info", "monotone_fun", "is_accepted", "flat_params", "flat_param_names",
+    "direction",
 )  # fmt: skip
 
 
@@ -69,6 +71,7 @@ class History:
         self._kind: list[Kind] = []
         self._batches: list[int] = []
         self._violation: list[float] = []
+        self._info: dict[int, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # what turns rows into flat vectors holds compiled functions
@@ -84,6 +87,7 @@ class History:
         kind: Kind = "path",
         batch: int | None = None,
         violation: float = 0.0,
+        info: Any = None,
     ) -> None:
         """Add a row.
 
@@ -96,7 +100,10 @@ class History:
             kind: Why it was evaluated.
             batch: Rows with the same number were evaluated together; None begins a new batch.
             violation: Largest violation of a constraint beyond its tolerance.
+            info: What came along with the value, as JSON knows it.
         """
+        if info is not None:
+            self._info[len(self)] = info
         if batch is None:
             batch = self._batches[-1] + 1 if self._batches else 0
         self._rows.append(row)
@@ -200,6 +207,11 @@ class History:
         return list(self._violation)
 
     @property
+    def info(self) -> list[Any]:
+        """What fun returned along with its value, as JSON knows it; None where nothing."""
+        return [self._info.get(i) for i in range(len(self))]
+
+    @property
     def _feasible_fun(self) -> NDArray[np.float64]:
         return np.where(np.array(self._violation) > 0, np.nan, np.array(self._fun, dtype=float))
 
@@ -257,3 +269,18 @@ def best_so_far(
     out = accumulate.accumulate(values)
     out[np.isinf(out)] = np.nan
     return np.asarray(out)
+
+
+def jsonable(value: Any) -> Any:
+    """Return a value as JSON knows it; what JSON does not know becomes its repr."""
+    if hasattr(value, "tolist"):  # numbers and arrays of NumPy, JAX and pandas
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {str(key): jsonable(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(entry) for entry in value]
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    return repr(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,26 +15,29 @@ from optimagic_lite.algorithms.base import Outcome, run
 from optimagic_lite.evaluator import Evaluator
 from optimagic_lite.exceptions import InvalidFunctionError, UserFunctionRuntimeError
 from optimagic_lite.history import Direction, History
+from optimagic_lite.inference.inference import Inference, make_inference
 from optimagic_lite.objective.constraints import NativeConstraint, make_native_constraints
-from optimagic_lite.objective.kinds import scalar_value
+from optimagic_lite.objective.kinds import Kind, structure_of_value
 from optimagic_lite.objective.objective import (
     Derivatives,
     DerivativesArgument,
     Objective,
-    call_at_start,
-    is_known_jax,
+    known_jax,
     make_objective,
 )
 from optimagic_lite.objective.tracing import NotTraceableError
+from optimagic_lite.objective.written import call_at_start
 from optimagic_lite.options import Bounds, NumdiffOptions, ScalingOptions, SQLiteLogOptions
 from optimagic_lite.problem import (
     Problem,
     check_capabilities,
     check_native_constraints,
     check_objective,
+    check_structure,
     make_problem,
     make_problem_space,
 )
+from optimagic_lite.progress import Progress, check_progress
 from optimagic_lite.result import OptimizeResult, make_result
 from optimagic_lite.space.make import BoundsAs
 from optimagic_lite.space.space import Space
@@ -73,15 +77,18 @@ def minimize(
     callback: Callable[..., Any] | None = None,
     derivatives: DerivativesArgument = "auto",
     bounds_as: BoundsAs = "bounds",
+    progress: bool = False,
+    check_derivatives: bool = False,
     options: None = None,
     tol: None = None,
 ) -> OptimizeResult:
     """Minimize a function of any tree of parameters.
 
     Args:
-        fun: The criterion, called as ``fun(params, **fun_kwargs)``; returns one real number. Each
-            call gets its own copy of the numbers. Written with jax.numpy it is compiled and
-            differentiated exactly.
+        fun: The criterion, called as ``fun(params, **fun_kwargs)``; returns one real number, or,
+            marked with ``om.mark.least_squares`` or ``om.mark.likelihood``, residuals or
+            contributions as any tree of arrays. Each call gets its own copy of the numbers.
+            Written with jax.numpy it is compiled and differentiated exactly.
         params: Start: a number, an array, a pandas Series or DataFrame (with a column "value"),
             or any nesting of those in containers that JAX knows. All numbers are float64.
         algorithm: Name, class or instance, see ``om.algos``.
@@ -94,9 +101,12 @@ def minimize(
         algo_options: Options of the algorithm by name. Those that only other algorithms have
             are skipped with a warning.
         jac: Derivative of fun, called as ``jac(params, **jac_kwargs)``; returns a tree like
-            params. True means that fun returns value and derivative.
+            params. One of residuals or contributions is marked as fun is, and returns what
+            ``jax.jacobian`` would; a list holds one for each structure. True means that fun
+            returns value and derivative.
         jac_kwargs: Further arguments of jac.
-        fun_and_jac: Returns value and derivative, called with ``fun_and_jac_kwargs``.
+        fun_and_jac: Returns value and derivative, called with ``fun_and_jac_kwargs``; marked, or
+            a list, as jac.
         fun_and_jac_kwargs: Further arguments of fun_and_jac.
         numdiff_options: ``om.NumdiffOptions`` or a dict; used where no derivative is exact.
         logging: File of a log, or ``om.SQLiteLogOptions``. Each evaluation is committed.
@@ -120,6 +130,10 @@ def minimize(
             numerical else. "exact": an error where they would be numerical. "numerical": always.
         bounds_as: "bounds": bounds are passed on to the algorithm. "transform": a smooth
             transformation keeps them, for algorithms that cannot.
+        progress: Whether to show a bar with evaluations, best value and time; needs tqdm.
+        check_derivatives: Whether to compare the derivatives of the user and of JAX with
+            difference quotients at the start; the run begins only if they agree. See
+            ``om.check_derivatives``.
         options: Refused; use algo_options.
         tol: Refused; use algo_options.
 
@@ -172,6 +186,8 @@ def maximize(
     callback: Callable[..., Any] | None = None,
     derivatives: DerivativesArgument = "auto",
     bounds_as: BoundsAs = "bounds",
+    progress: bool = False,
+    check_derivatives: bool = False,
     options: None = None,
     tol: None = None,
 ) -> OptimizeResult:
@@ -190,12 +206,16 @@ def maximize(
 
 def _optimize(direction: Direction, arguments: dict[str, Any]) -> OptimizeResult:
     problem = make_problem(direction, arguments)
+    if problem.progress:
+        check_progress()
     space = make_problem_space(problem)
     check_capabilities(problem, space)
     _check_log(problem)
     with jax.enable_x64(True):
         constraints = _native_constraints(problem, space)
         start, objective = _begin(problem, space)
+        if problem.check_derivatives and start.error is None:
+            _check_derivatives(problem)
         history = None
         if problem.collect_history:
             history = History(direction, space.tree, space.to_flat_rows)
@@ -210,6 +230,7 @@ def _optimize(direction: Direction, arguments: dict[str, Any]) -> OptimizeResult
                 direction=direction,
                 history=history,
                 log=None if log is None else (log.path, log.run_id - 1),
+                inference=partial(_inference, problem, objective),
             )
 
         return _solve(problem, evaluator, start, log, result)
@@ -237,7 +258,7 @@ def _solve(
         if evaluator.best_fun is not None:
             interrupt.partial_result = result(outcome)  # type: ignore[attr-defined]
         raise
-    except UserFunctionRuntimeError as error:
+    except (UserFunctionRuntimeError, InvalidFunctionError) as error:
         outcome = Outcome(False, str(error))
         if evaluator.best_fun is not None:
             error.partial_result = result(outcome)
@@ -246,6 +267,7 @@ def _solve(
         outcome = Outcome(False, f"{type(error).__name__}: {error}")
         raise
     finally:
+        evaluator.close_progress()
         if log is not None:
             log.finish(
                 status,
@@ -260,15 +282,20 @@ class _Start:
     """What the plain call at the start gave; raw is None if there was none."""
 
     raw: Any
-    value: float
+    value: Any
     seconds: float
     error: Exception | None
+    kind: Kind
 
 
 def _begin(problem: Problem, space: Space) -> tuple[_Start, Objective]:
     """Evaluate the criterion as it is written, unless it is known to be JAX, and prepare it."""
-    if is_known_jax(problem.functions.fun):
-        start = _Start(None, float("nan"), 0.0, None)
+    structure = known_jax(problem.functions.fun)
+    target = problem.algorithm.algo_info.solver_type
+    if structure is not None and not problem.functions.jac_needs_values(target):
+        check_structure(problem, structure)
+        kind = Kind(structure, target)
+        start = _Start(None, float("nan"), 0.0, None, kind)
         try:
             return start, _objective(problem, space, start)
         except NotTraceableError:
@@ -285,9 +312,12 @@ def _call_at_start(problem: Problem, space: Space) -> _Start:
     except InvalidFunctionError:
         raise
     except Exception as error:
-        return _Start(None, float("nan"), time.perf_counter() - clock, error)
+        return _Start(None, float("nan"), time.perf_counter() - clock, error, Kind())
     seconds = time.perf_counter() - clock
-    return _Start(raw, scalar_value(raw), seconds, None)
+    structure = structure_of_value(raw, problem.functions.structure)
+    check_structure(problem, structure)
+    kind = Kind(structure, problem.algorithm.algo_info.solver_type)
+    return _Start(raw, kind.value(raw), seconds, None, kind)
 
 
 def _objective(problem: Problem, space: Space, start: _Start) -> Objective:
@@ -296,6 +326,7 @@ def _objective(problem: Problem, space: Space, start: _Start) -> Objective:
     objective = make_objective(
         problem.functions,
         space,
+        kind=start.kind,
         maximize=problem.direction == "maximize",
         derivatives=problem.derivatives,
         numdiff=problem.numdiff_options,
@@ -332,7 +363,13 @@ def _evaluator(
         callback=problem.callback,
         allowed=algorithm.algo_info.allowed,
         constraints=constraints,
+        progress=_progress(problem) if problem.progress else None,
     )
+
+
+def _progress(problem: Problem) -> Progress:
+    limit, unlimited = problem.algorithm.stopping_maxfun, type(problem.algorithm).stopping_maxfun
+    return Progress(problem.algorithm.name, None if limit >= unlimited else limit)
 
 
 def _native_constraints(problem: Problem, space: Space) -> tuple[NativeConstraint, ...]:
@@ -344,6 +381,43 @@ def _native_constraints(problem: Problem, space: Space) -> tuple[NativeConstrain
     )
     check_native_constraints(problem, constraints)
     return constraints
+
+
+def _inference(problem: Problem, objective: Objective, params: Any) -> Inference:
+    return make_inference(
+        problem.functions,
+        params,
+        objective.kind.structure,
+        direction=problem.direction,
+        bounds=problem.bounds,
+        constraints=problem.constraints,
+        derivatives=problem.derivatives,
+        numdiff=problem.numdiff_options,
+    )
+
+
+def _check_derivatives(problem: Problem) -> None:
+    """Refuse derivatives that differ from difference quotients at the start."""
+    from optimagic_lite.derivative_check import check_derivatives
+
+    f = problem.functions
+    found = check_derivatives(
+        f.fun,
+        problem.params,
+        jac=f.jac,
+        hess=f.hess,
+        fun_and_jac=f.fun_and_jac,
+        bounds=problem.bounds,
+        fun_kwargs=f.fun_kwargs,
+        jac_kwargs=f.jac_kwargs,
+        fun_and_jac_kwargs=f.fun_and_jac_kwargs,
+        show=False,
+    )
+    if not found.is_correct:
+        raise InvalidFunctionError(
+            "Derivatives differ from difference quotients at the start. "
+            f"om.check_derivatives shows the same:\n{found}"
+        )
 
 
 def _check_log(problem: Problem) -> None:

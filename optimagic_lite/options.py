@@ -18,6 +18,12 @@ from optimagic_lite.exceptions import (
     OptimagicError,
     did_you_mean,
 )
+from optimagic_lite.parallel import (
+    BatchEvaluator,
+    BatchEvaluatorName,
+    check_n_cores,
+    read_batch_evaluator,
+)
 
 IfExists = Literal["raise", "extend", "replace"]
 ScalingMethod = Literal["start_values", "bounds"]
@@ -118,12 +124,20 @@ class NumdiffOptions:
         step_size: Absolute step, the same for all parameters. Default None means
             ``eps ** (1/3)`` (central) or ``eps ** (1/2)`` (others) times ``max(|x|, 0.1)``,
             where eps is the precision in which the criterion computes.
-        scaling_factor: Multiplies the default step.
-        min_steps: Smallest absolute step; None means no minimum.
-        n_cores: Number of processes that evaluate a batch of points; 1 for now.
+        scaling_factor: Multiplies the step.
+        min_steps: Smallest absolute step; None means no minimum. Bounds may ask for less.
+        n_cores: Number of processes or threads that evaluate a batch of points; default 1.
+        batch_evaluator: "joblib" (default, processes; needs joblib if n_cores is above 1),
+            "threading", or a function with the protocol of ``parallel.BatchEvaluator``.
 
     Raises:
         InvalidNumdiffOptionsError: If a value is out of range.
+
+    Example:
+        >>> import optimagic_lite as om
+        >>> om.minimize(lambda x: x @ x, np.ones(2), "scipy_lbfgsb",
+        ...             numdiff_options=om.NumdiffOptions(method="forward")).success
+        True
     """
 
     method: NumdiffMethod = "central"
@@ -131,6 +145,7 @@ class NumdiffOptions:
     scaling_factor: float = 1.0
     min_steps: float | None = None
     n_cores: int = 1
+    batch_evaluator: BatchEvaluatorName | BatchEvaluator = "joblib"
 
     def __post_init__(self) -> None:
         methods = get_args(NumdiffMethod)
@@ -143,15 +158,13 @@ class NumdiffOptions:
             value = getattr(self, name)
             if value is None and name != "scaling_factor":
                 continue
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+            is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+            if not is_number or not 0 < float(value) < math.inf:
                 raise InvalidNumdiffOptionsError(
                     f"{name} must be a positive number, not {value!r}."
                 )
-        if self.n_cores != 1:
-            raise InvalidNumdiffOptionsError(
-                f"n_cores={self.n_cores!r} is not available yet: points of a difference "
-                "quotient are evaluated in one process. Leave n_cores at 1."
-            )
+        check_n_cores(self.n_cores, InvalidNumdiffOptionsError)
+        read_batch_evaluator(self.batch_evaluator, InvalidNumdiffOptionsError)
 
 
 @dataclass(frozen=True)

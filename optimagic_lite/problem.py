@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from optimagic_lite.algorithms.base import REGISTRY, AlgoInfo, Algorithm
 from optimagic_lite.algos import SCIPY_METHODS, resolve_algorithm
+from optimagic_lite.constraints import Constraint, read_constraints
 from optimagic_lite.exceptions import (
     AliasError,
     InvalidAlgoOptionError,
     InvalidBoundsError,
     InvalidConstraintError,
     InvalidFunctionError,
-    InvalidKwargsError,
     InvalidNumdiffOptionsError,
     LogError,
     MissingInputError,
@@ -27,9 +26,13 @@ from optimagic_lite.exceptions import (
     listed,
 )
 from optimagic_lite.failures import ErrorPolicy
+from optimagic_lite.functions import read_functions
 from optimagic_lite.history import Direction
+from optimagic_lite.mark import Structure
 from optimagic_lite.objective.constraints import NativeConstraint
-from optimagic_lite.objective.objective import DerivativesArgument, Objective, UserFunctions
+from optimagic_lite.objective.kinds import described, serves
+from optimagic_lite.objective.objective import DerivativesArgument, Objective
+from optimagic_lite.objective.written import UserFunctions
 from optimagic_lite.options import NumdiffOptions, SQLiteLogOptions, read_record
 from optimagic_lite.space.make import BoundsAs, make_space
 from optimagic_lite.space.space import Space
@@ -44,7 +47,7 @@ class Problem:
     params: Any
     algorithm: Algorithm
     bounds: Any
-    constraints: Any
+    constraints: tuple[Constraint, ...]
     scaling: Any
     bounds_as: BoundsAs
     derivatives: DerivativesArgument
@@ -54,6 +57,8 @@ class Problem:
     callback: Callable[..., Any] | None
     collect_history: bool
     skip_checks: bool
+    progress: bool
+    check_derivatives: bool
 
 
 def make_problem(direction: Direction, arguments: Mapping[str, Any]) -> Problem:
@@ -83,13 +88,17 @@ def make_problem(direction: Direction, arguments: Mapping[str, Any]) -> Problem:
         )
     if a["callback"] is not None and not callable(a["callback"]):
         raise InvalidFunctionError(f"callback must be a function, not {a['callback']!r}.")
+    algorithm = resolve_algorithm(a["algorithm"], a["algo_options"])
+    errors = _error_policy(direction, a["error_handling"], a["error_penalty"])
+    _check_penalty(errors, algorithm)
     return Problem(
         direction=direction,
-        functions=_user_functions(a),
+        functions=read_functions(a, algorithm.algo_info.solver_type, algorithm.name),
         params=a["params"],
-        algorithm=resolve_algorithm(a["algorithm"], a["algo_options"]),
-        bounds=a["bounds"],
-        constraints=a["constraints"],
+        algorithm=algorithm,
+        # read once: an iterator is used up
+        bounds=list(a["bounds"]) if isinstance(a["bounds"], Iterator) else a["bounds"],
+        constraints=read_constraints(a["constraints"]),
         scaling=a["scaling"],
         bounds_as=a["bounds_as"],
         derivatives=a["derivatives"],
@@ -97,11 +106,23 @@ def make_problem(direction: Direction, arguments: Mapping[str, Any]) -> Problem:
             a["numdiff_options"], NumdiffOptions, InvalidNumdiffOptionsError
         ),
         logging=_log_options(a["logging"]),
-        errors=_error_policy(direction, a["error_handling"], a["error_penalty"]),
+        errors=errors,
         callback=a["callback"],
         collect_history=bool(a["collect_history"]),
         skip_checks=bool(a["skip_checks"]),
+        progress=bool(a["progress"]),
+        check_derivatives=bool(a["check_derivatives"]),
     )
+
+
+def _check_penalty(errors: ErrorPolicy, algorithm: Algorithm) -> None:
+    """Refuse a penalty that no residuals can have."""
+    is_sum = algorithm.algo_info.solver_type == "least_squares"
+    if is_sum and errors.constant is not None and errors.constant <= 0:
+        raise InvalidFunctionError(
+            f"error_penalty['constant'] must be positive for {algorithm.name}, not "
+            f"{errors.constant!r}: it stands for a sum of squares."
+        )
 
 
 def make_problem_space(problem: Problem) -> Space:
@@ -116,9 +137,40 @@ def make_problem_space(problem: Problem) -> Space:
     )
 
 
+def check_structure(problem: Problem, structure: Structure) -> None:
+    """Refuse a structure of the criterion from which the algorithm cannot be served.
+
+    Args:
+        problem: The problem.
+        structure: What its criterion returns.
+    """
+    info, functions = problem.algorithm.algo_info, problem.functions
+    if structure == "least_squares" and problem.direction == "maximize":
+        raise InvalidFunctionError(
+            "A sum of squared residuals cannot be maximized. Use minimize, or return one number."
+        )
+    if not serves(structure, info.solver_type):
+        raise InvalidFunctionError(
+            f"{info.name} needs {described(info.solver_type)}, and fun returns "
+            f"{described(structure)}. If it does return {described(info.solver_type)}, mark it "
+            f"with om.mark.{info.solver_type}; else use an algorithm such as 'scipy_lbfgsb'."
+        )
+    for name, own in (
+        ("jac", functions.jac_structure),
+        ("fun_and_jac", functions.fun_and_jac_structure),
+    ):
+        if getattr(functions, name) is not None and not serves(structure, own):
+            raise InvalidFunctionError(
+                f"{name} is marked as {own}, and fun returns {described(structure)}. Mark fun with "
+                f"om.mark.{own} if it returns {described(own)}."
+            )
+
+
 def check_capabilities(problem: Problem, space: Space) -> None:
     """Refuse what the algorithm cannot do, before the first evaluation."""
     info = problem.algorithm.algo_info
+    if problem.functions.structure is not None:
+        check_structure(problem, problem.functions.structure)
     if len(space.bounded) and not info.supports_bounds:
         named = [space.names[i] for i in space.bounded]
         raise InvalidBoundsError(
@@ -214,7 +266,8 @@ def _able(info: AlgoInfo, can: Callable[[AlgoInfo], bool]) -> str:
         for other in able
         if other.needs_jac == info.needs_jac and other.is_global == info.is_global
     ]
-    return ", ".join(other.name for other in alike or able)
+    same = [other for other in alike if other.solver_type == info.solver_type]
+    return ", ".join(other.name for other in same or alike or able)
 
 
 # ---- single arguments ----------------------------------------------------------------------
@@ -253,108 +306,6 @@ def _scipy_method(method: Any) -> Any:
         f"method must be one of SciPy's methods, not {method!r}."
         f"{did_you_mean(method, SCIPY_METHODS)} Other algorithms are chosen by algorithm=."
     )
-
-
-def _user_functions(a: Mapping[str, Any]) -> UserFunctions:
-    fun, jac, fun_and_jac = a["fun"], a["jac"], a["fun_and_jac"]
-    for name in ("fun_kwargs", "jac_kwargs", "fun_and_jac_kwargs"):
-        if a[name] is not None and not isinstance(a[name], Mapping):
-            raise InvalidKwargsError(f"{name} must be a dict of arguments, not {a[name]!r}.")
-    for name, owner in (("jac", jac), ("fun_and_jac", fun_and_jac)):
-        if a[f"{name}_kwargs"] and not callable(owner):
-            raise InvalidKwargsError(f"{name}_kwargs is given, but no function {name}.")
-    kwargs: dict[str, Any] = {name: dict(a[name] or {}) for name in
-              ("fun_kwargs", "jac_kwargs", "fun_and_jac_kwargs")}  # fmt: skip
-    if jac is True:
-        if fun_and_jac is not None:
-            raise AliasError("jac=True says that fun is fun_and_jac; do not give both.")
-        fun, jac, fun_and_jac = None, None, fun
-        kwargs["fun_and_jac_kwargs"] = kwargs["fun_kwargs"]
-    if jac is False:
-        jac = None
-    if isinstance(jac, str):
-        raise InvalidFunctionError(
-            f"jac={jac!r} is SciPy's way to ask for differences. Use derivatives='numerical' and "
-            "numdiff_options=om.NumdiffOptions(method='forward' or 'central')."
-        )
-    if fun is None and fun_and_jac is None:
-        raise MissingInputError("fun is missing.")
-    functions: dict[str, Any] = {"fun": fun, "jac": jac, "fun_and_jac": fun_and_jac,
-                 "hess": a["hess"], "hessp": a["hessp"]}  # fmt: skip
-    for name, function in functions.items():
-        if function is not None and not callable(function):
-            raise InvalidFunctionError(f"{name} must be a function, not {function!r}.")
-    if a["args"] is not None:
-        functions, kwargs = _bind_args(functions, kwargs, a["args"])
-    if functions["fun"] is None:
-        functions["fun"] = _first_of(functions["fun_and_jac"])
-        kwargs["fun_kwargs"] = kwargs["fun_and_jac_kwargs"]
-    # one fun_kwargs serves hess and hessp, which have none of their own
-    owners = {"fun": "fun_kwargs", "jac": "jac_kwargs", "fun_and_jac": "fun_and_jac_kwargs",
-              "hess": "fun_kwargs", "hessp": "fun_kwargs"}  # fmt: skip
-    for name, owner in owners.items():
-        if functions[name] is not None:
-            n_positional = 2 if name == "hessp" else 1
-            _check_call(name, functions[name], n_positional, owner, kwargs[owner])
-    return UserFunctions(**functions, **kwargs)
-
-
-def _bind_args(
-    functions: dict[str, Any], kwargs: dict[str, dict[str, Any]], args: Any
-) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Turn SciPy's ``args``, which go to every function, into keyword arguments."""
-    if any(kwargs.values()):
-        raise AliasError("args and the ..._kwargs are two ways to pass the same; give only one.")
-    args = args if isinstance(args, tuple) else (args,)
-    source = functions["fun"] or functions["fun_and_jac"]
-    names = _parameter_names(source)[1 : 1 + len(args)]
-    others = [f for name, f in functions.items() if f is not None and name != "hessp"]
-    agree = all(_parameter_names(f)[1 : 1 + len(args)] == names for f in others)
-    if len(names) == len(args) and agree and functions["hessp"] is None:
-        bound = dict(zip(names, args, strict=True))
-        return functions, {name: dict(bound) for name in kwargs}
-    wrapped = {
-        name: None if function is None else (lambda *p, _f=function: _f(*p, *args))
-        for name, function in functions.items()
-    }
-    return wrapped, kwargs
-
-
-def _parameter_names(function: Callable[..., Any]) -> list[str]:
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return []
-    return [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-
-
-def _check_call(
-    name: str, function: Callable[..., Any], n_positional: int, owner: str, kwargs: dict[str, Any]
-) -> None:
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return
-    try:
-        signature.bind(*[None] * n_positional, **kwargs)
-    except TypeError as error:
-        raise InvalidKwargsError(
-            f"{name}{signature} cannot be called with params and {owner}={sorted(kwargs)}: "
-            f"{error}. Further arguments of {name} are passed by name in {owner}."
-        ) from error
-
-
-def _first_of(fun_and_jac: Callable[..., Any]) -> Callable[..., Any]:
-    def fun(*args: Any, **kwargs: Any) -> Any:
-        out = fun_and_jac(*args, **kwargs)
-        if not isinstance(out, (tuple, list)) or len(out) != 2:
-            raise InvalidFunctionError(
-                "fun_and_jac (or fun with jac=True) must return a tuple (value, derivative), "
-                f"not {type(out).__name__}."
-            )
-        return out[0]
-
-    return fun
 
 
 def _log_options(logging: Any) -> SQLiteLogOptions | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import pickle
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimagic_lite.history import Direction, History
+from optimagic_lite.inference.estimators import CovarianceMethod
+from optimagic_lite.inference.inference import Inference, ReturnType, available
 from optimagic_lite.objective.objective import Derivatives
 from optimagic_lite.space.trees import ParamTree
 
@@ -93,13 +96,15 @@ class OptimizeResult:
     elapsed: float = 0.0
     log_path: Path | None = None
     log_run: int | None = None
+    _inference: Inference | None = field(default=None, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
         # pickle brings JAX arrays of double precision back in single precision
         tree = ParamTree(self.params)
         trees = {name: getattr(self, name) for name in _TREES}
         flat = {name: None if t is None else tree.to_flat(t) for name, t in trees.items()}
-        return self.__dict__ | {"_tree": tree} | flat
+        # nor can functions be taken along
+        return self.__dict__ | {"_tree": tree, "_inference": None} | flat
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         tree = state.pop("_tree")
@@ -159,6 +164,64 @@ class OptimizeResult:
         without a history or with fewer than two steps.
         """
         return None if self.history is None else convergence_report(self.history)
+
+    def hessian(self, return_type: ReturnType = "pytree") -> Any:
+        """Return the second derivative of the criterion at ``params``.
+
+        See ``Inference.hessian`` for what it is and how exact.
+
+        Args:
+            return_type: "pytree" (default): a tree of trees like ``jax.hessian(fun)(params)``.
+                "array": shape (n_params, n_params). "dataframe": labelled by parameters.
+
+        Raises:
+            NotAvailableError: If there is no second derivative.
+        """
+        return available(self._inference).hessian(return_type)
+
+    def covariance(
+        self, method: CovarianceMethod | None = None, return_type: ReturnType = "pytree"
+    ) -> Any:
+        """Return the covariance matrix of estimated params, after a likelihood or least squares.
+
+        Constraints are kept; fixed and binding parameters have variance zero. See
+        ``Inference.covariance`` for the formulas.
+
+        Args:
+            method: "hessian" (default for likelihoods), "jacobian" (default for least squares), or
+                "robust".
+            return_type: "pytree" (default), "array" or "dataframe", as for ``hessian``.
+
+        Raises:
+            NotAvailableError: If fun is not marked as a likelihood or least squares, or the data
+                do not tell all parameters.
+        """
+        return available(self._inference).covariance(method, return_type)
+
+    def standard_errors(
+        self, method: CovarianceMethod | None = None, return_type: ReturnType = "pytree"
+    ) -> Any:
+        """Return the standard errors of estimated params, after a likelihood or least squares.
+
+        Args:
+            method: See ``covariance``.
+            return_type: "pytree" (default): like params. "array": in flat order. "dataframe": with
+                columns value, standard_error and note.
+
+        Raises:
+            NotAvailableError: As ``covariance`` does.
+
+        Example:
+            >>> import optimagic_lite as om
+            >>> y = np.array([1.0, 2.0, 4.0, 5.0])
+            >>> @om.mark.least_squares
+            ... def residuals(params):
+            ...     return y - params["mean"]
+            >>> result = om.minimize(residuals, {"mean": 0.0}, "scipy_ls_trf")
+            >>> round(result.standard_errors()["mean"], 4)
+            0.9129
+        """
+        return available(self._inference).standard_errors(method, return_type)
 
     def to_pickle(self, path: str | Path) -> None:
         """Save the result.
@@ -228,6 +291,7 @@ def make_result(
     direction: Direction,
     history: History | None,
     log: tuple[Path, int] | None,
+    inference: Callable[[Any], Inference],
 ) -> OptimizeResult:
     """Turn what evaluator and solver know into the user's words.
 
@@ -238,16 +302,18 @@ def make_result(
         direction: "minimize" or "maximize".
         history: All evaluations, or None.
         log: File and number of the run, or None.
+        inference: Returns what is known of the precision of params.
     """
     space: Space = evaluator.space
     sign = evaluator.objective.sign
     x, gradient = evaluator.best_x, evaluator.best_gradient
-    if gradient is None and outcome.fun == evaluator.best_f:
-        gradient = outcome.gradient
+    if gradient is None and not evaluator.has_failed_at_best:
+        gradient = outcome.gradient_at(x)
     hess = space.matrix_in_params(outcome.hess)
     hess_inv = space.matrix_in_params(outcome.hess_inv, inverse=True)
+    params = space.to_params(x)
     return OptimizeResult(
-        params=space.to_params(x),
+        params=params,
         fun=evaluator.user_value(evaluator.best_f),
         start_fun=evaluator.start_fun,
         start_params=space.to_params(space.x0),
@@ -274,6 +340,7 @@ def make_result(
         elapsed=evaluator.elapsed(),
         log_path=None if log is None else log[0],
         log_run=None if log is None else log[1],
+        _inference=inference(params),
     )
 
 

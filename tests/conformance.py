@@ -11,6 +11,7 @@ sinh(d0) + (d0 - d1) = 0. For t = -1/2 the derivative with respect to x1 is nega
 upper bound on x1 binds. The lower bound CENTER[2] + 0.3 binds on x2, which stands alone.
 """
 
+import functools
 import math
 import sqlite3
 from dataclasses import dataclass
@@ -47,33 +48,111 @@ BOUNDED = [name for name in ALL if INFO[name].supports_bounds]
 UNBOUNDED = [name for name in ALL if not INFO[name].supports_bounds]
 INSIDE_JAX = [name for name in ALL if INFO[name].needs_program]
 OUTSIDE_JAX = [name for name in ALL if not INFO[name].needs_program]
+SCALAR = [name for name in ALL if INFO[name].solver_type == "scalar"]
+LEAST_SQUARES = [name for name in ALL if INFO[name].solver_type == "least_squares"]
+# a sum of squares has no maximum
+CAN_MAXIMIZE = [name for name in ALL if name not in LEAST_SQUARES]
 
 
-def _value(d, cosh):
-    return cosh(d[0]) + cosh(d[1]) + 2 * cosh(d[2]) - 4 + (d[0] - d[1]) ** 2 / 2
+# ---- one problem in every structure --------------------------------------------------------------
+#
+# A problem is written as residuals r, whose sum of squares is the criterion. The same criterion as
+# contributions is f / 2n plus or minus each entry of d = x - target: the linear terms cancel in the
+# sum, their scores do not vanish at the minimum, and the sum of their outer products is 2 I.
+
+
+# some solvers look very far away
+without_overflow_warnings = np.errstate(over="ignore", invalid="ignore")
+
+
+def structure(name):
+    """What an algorithm takes: "scalar", "likelihood" or "least_squares"."""
+    return INFO[name].solver_type
+
+
+def marked(name, function):
+    """Mark a function as what an algorithm takes; those that take a number need no mark."""
+    return function if name in SCALAR else getattr(om.mark, structure(name))(function)
+
+
+@without_overflow_warnings
+def in_structure(name, residuals, d, xp=np):
+    """Turn residuals at a point into what an algorithm takes."""
+    if structure(name) == "least_squares":
+        return residuals
+    f = residuals @ residuals
+    return f if name in SCALAR else f / (2 * len(d)) + xp.concatenate([d, -d])
+
+
+@without_overflow_warnings
+def derivative_in_structure(name, residuals, jacobian):
+    """Turn residuals and their Jacobian at a point into the derivative of what it takes."""
+    if structure(name) == "least_squares":
+        return jacobian
+    gradient = 2 * residuals @ jacobian
+    if name in SCALAR:
+        return gradient
+    eye = np.eye(len(gradient))
+    return gradient / (2 * len(gradient)) + np.concatenate([eye, -eye])
+
+
+# ---- the problem of this suite -------------------------------------------------------------------
+
+
+@without_overflow_warnings
+def residuals(d, xp=np):
+    """Residuals of the criterion: cosh(d) - 1 is 2 sinh(d / 2)^2."""
+    root = math.sqrt(2)
+    first, second, third = xp.sinh(d / 2)
+    return xp.stack([root * first, root * second, 2 * third, (d[0] - d[1]) / root])
+
+
+@without_overflow_warnings
+def jacobian(d):
+    """Their Jacobian, by hand."""
+    root = math.sqrt(2)
+    first, second, third = np.cosh(d / 2)
+    rows = [[first / root, 0, 0], [0, second / root, 0], [0, 0, third], [1 / root, -1 / root, 0]]
+    return np.array(rows)
 
 
 def fun_numpy(x):
-    """Criterion of a vector."""
-    return _value(x - CENTER, np.cosh)
+    """The criterion of a vector as one number."""
+    r = residuals(x - CENTER)
+    return float(r @ r)
 
 
-def gradient_numpy(x):
-    """Its gradient, by hand."""
-    d = x - CENTER
-    coupling = d[0] - d[1]
-    return np.sinh(d) * np.array([1, 1, 2]) + np.array([coupling, -coupling, 0])
+@functools.cache
+def criterion(name):
+    """The criterion of a vector in NumPy, as an algorithm takes it."""
+    return marked(name, lambda x: in_structure(name, residuals(x - CENTER), x - CENTER))
 
 
-def fun_jax(params):
-    """Criterion of the tree below."""
+@functools.cache
+def derivative(name):
+    """Its derivative, by hand."""
+
+    def jac(x):
+        return derivative_in_structure(name, residuals(x - CENTER), jacobian(x - CENTER))
+
+    return marked(name, jac)
+
+
+def _of_tree(name, params):
     d = jnp.stack([params["b"], *params["a"]]) - CENTER
-    return _value(d, jnp.cosh)
+    return in_structure(name, residuals(d, jnp), d, jnp)
 
 
-def negative_fun_jax(params):
+@functools.cache
+def jax_criterion(name):
+    """The criterion of the tree below in JAX, as an algorithm takes it."""
+    return marked(name, lambda params: _of_tree(name, params))
+
+
+@functools.cache
+def negative_jax_criterion(name):
     """Its negative, to be maximized."""
-    return -fun_jax(params)
+    return marked(name, lambda params: -_of_tree(name, params))
 
 
 def tree(x):
@@ -87,14 +166,15 @@ def flat(params):
 
 
 class Recorder:
-    """The criterion in NumPy; keeps every point at which it is called."""
+    """The criterion in NumPy as an algorithm takes it; keeps every point at which it is called."""
 
-    def __init__(self):
+    def __init__(self, name):
         self.points = []
+        self.function = criterion(name)
 
     def __call__(self, x):
         self.points.append(np.array(x))
-        return fun_numpy(x)
+        return self.function(x)
 
 
 @dataclass
@@ -111,10 +191,10 @@ def solve(name, folder, algo_options=None, **arguments):
 
     A limit on evaluations that most never reach keeps slow ones short.
     """
-    recorder = None if name in INSIDE_JAX else Recorder()
+    recorder = None if name in INSIDE_JAX else Recorder(name)
     path = folder / f"{name}.db"
     result = om.minimize(
-        recorder or fun_jax,
+        marked(name, recorder) if recorder else jax_criterion(name),
         START if recorder else tree(START),
         name,
         algo_options={"stopping_maxfun": 300, **(algo_options or {})},

@@ -24,6 +24,11 @@ _NLOPT = {
     "convergence_ftol_abs": 0,
     "stopping_maxfun": 1_000_000,
 }
+_SCIPY_LS = {
+    "convergence_ftol_rel": 2e-9,
+    "convergence_gtol_rel": 1e-8,
+    "stopping_maxfun": 1_000_000,
+}
 
 # Names and defaults of optimagic 0.5.
 PEER = {
@@ -90,6 +95,11 @@ PEER = {
         "stopping_maxiter": 1_000_000,
         "display": False,
     },
+    "scipy_ls_trf": {**_SCIPY_LS, "tr_solver": None, "tr_solver_options": None},
+    "scipy_ls_dogbox": {**_SCIPY_LS, "tr_solver": None, "tr_solver_options": None},
+    "scipy_ls_lm": _SCIPY_LS,
+    # the peer misspells its only tolerance
+    "bhhh": {},
     "scipy_truncated_newton": {
         "convergence_ftol_abs": 0,
         "convergence_xtol_abs": 0,
@@ -117,6 +127,8 @@ BEYOND_PEER = {
     "scipy_cobyqa", "scipy_trust_ncg", "scipy_trust_krylov", "scipy_trust_exact", "scipy_dogleg",
     "nlopt_tnewton_restart", "nlopt_tnewton_precond", "nlopt_tnewton_precond_restart",
     "optimistix_bfgs", "optimistix_lbfgs", "optimistix_nonlinear_cg",
+    "optimistix_levenberg_marquardt", "optimistix_indirect_levenberg_marquardt",
+    "optimistix_gauss_newton", "optimistix_dogleg",
     "optax_adam", "optax_adamw", "optax_sgd", "optax_rmsprop", "optax_adabelief", "optax_lion",
 }  # fmt: skip
 
@@ -307,6 +319,9 @@ def test_algo_options_override_those_of_an_object():
         ("L-BFGS-B", "scipy_lbfgsb"),
         ("nlopt_neldermaed", "nlopt_neldermead"),
         ("adam", "optax_adam"),
+        ("bhh", "bhhh"),
+        ("levenberg_marquardt", "optimistix_levenberg_marquardt"),
+        ("ls_trf", "scipy_ls_trf"),
     ],
 )
 def test_unknown_algorithms_have_a_proposal(wrong, right):

@@ -5,6 +5,7 @@ import math
 import time
 import typing
 
+import jax
 import numpy as np
 import pytest
 from conformance import (
@@ -13,10 +14,12 @@ from conformance import (
     BOUNDED_MINIMUM,
     BOUNDS,
     CALLBACK,
+    CAN_MAXIMIZE,
     CENTER,
     HESSIAN,
     INFO,
     INSIDE_JAX,
+    LEAST_SQUARES,
     MAXFUN,
     MAXITER,
     MAXTIME,
@@ -25,13 +28,16 @@ from conformance import (
     UNBOUNDED,
     Recorder,
     assert_minimum,
+    criterion,
+    derivative,
     flat,
-    fun_jax,
     fun_numpy,
-    gradient_numpy,
-    negative_fun_jax,
+    jax_criterion,
+    marked,
+    negative_jax_criterion,
     solve,
     status_in_file,
+    structure,
     tree,
     vector,
 )
@@ -41,6 +47,7 @@ from optimagic_lite.algorithms.base import REGISTRY, option_types
 from optimagic_lite.exceptions import (
     InvalidAlgoOptionError,
     InvalidBoundsError,
+    InvalidFunctionError,
     NotAvailableError,
 )
 
@@ -62,12 +69,32 @@ def runs(tmp_path_factory):
     return run
 
 
+# ---- the criterion is the same in every structure ------------------------------------------------
+
+
+@every
+def test_each_structure_adds_up_to_the_same_criterion(name):
+    d = START - CENTER
+    by_hand = np.cosh(d[0]) + np.cosh(d[1]) + 2 * np.cosh(d[2]) - 4 + (d[0] - d[1]) ** 2 / 2
+    value = criterion(name)(START)
+    assert np.ndim(value) == (structure(name) != "scalar")
+    total = value @ value if structure(name) == "least_squares" else np.sum(value)
+    assert total == pytest.approx(by_hand, rel=1e-13)
+    assert fun_numpy(START) == pytest.approx(by_hand, rel=1e-13)
+    with jax.enable_x64(True):
+        in_jax = jax_criterion(name)(tree(START))
+        jacobian = jax.jacobian(jax_criterion(name))(tree(START))
+    np.testing.assert_allclose(in_jax, value, rtol=1e-13)
+    exact = np.column_stack([jacobian["b"], jacobian["a"]]) if np.ndim(value) else flat(jacobian)
+    np.testing.assert_allclose(derivative(name)(START), exact, atol=1e-14)
+
+
 # ---- it finds minima -----------------------------------------------------------------------
 
 
 @every
 def test_free_minimum_of_a_jax_criterion_of_a_tree(name):
-    result = om.minimize(fun_jax, tree(START), name)
+    result = om.minimize(jax_criterion(name), tree(START), name)
     assert list(result.params) == ["b", "a"]
     assert isinstance(result.params["b"], float)
     assert_minimum(result, flat(result.params), CENTER)
@@ -77,7 +104,7 @@ def test_free_minimum_of_a_jax_criterion_of_a_tree(name):
 
 @every_outside_jax
 def test_free_minimum_of_a_numpy_criterion(name):
-    result = om.minimize(fun_numpy, START, name)
+    result = om.minimize(criterion(name), START, name)
     assert_minimum(result, result.params, CENTER)
     if INFO[name].needs_jac:
         assert result.derivatives.kind == "numerical"
@@ -88,9 +115,11 @@ def test_free_minimum_of_a_numpy_criterion(name):
 
 @pytest.mark.parametrize("name", [n for n in OUTSIDE_JAX if INFO[n].needs_jac])
 def test_free_minimum_with_the_users_gradient(name):
-    result = om.minimize(fun_numpy, START, name, jac=gradient_numpy)
+    fun = Recorder(name)
+    result = om.minimize(marked(name, fun), START, name, jac=derivative(name))
     assert_minimum(result, result.params, CENTER)
     assert result.derivatives.kind == "user"
+    assert len(fun.points) == result.n_fun_evals + result.n_numdiff_evals
     if not INFO[name].needs_hess:
         assert result.n_numdiff_evals == 0
 
@@ -98,17 +127,30 @@ def test_free_minimum_with_the_users_gradient(name):
 @pytest.mark.parametrize("name", INSIDE_JAX)
 def test_a_numpy_criterion_is_refused_by_solvers_inside_jax(name):
     with pytest.raises(NotAvailableError, match=r"jax\.numpy"):
-        om.minimize(fun_numpy, START, name)
+        om.minimize(criterion(name), START, name)
 
 
-@every
+@pytest.mark.parametrize("name", CAN_MAXIMIZE)
 def test_maximize(name):
-    result = om.maximize(negative_fun_jax, tree(START), name)
+    result = om.maximize(negative_jax_criterion(name), tree(START), name)
     assert_minimum(result, flat(result.params), CENTER)
     assert -1e-3 < result.fun <= 1e-12
     assert result.start_fun == pytest.approx(-fun_numpy(START))
     assert result.history.fun[0] == pytest.approx(result.start_fun)
     assert (np.diff(result.history.monotone_fun) >= 0).all()
+
+
+@pytest.mark.parametrize("name", LEAST_SQUARES)
+def test_a_sum_of_squares_is_not_maximized(name):
+    calls = []
+
+    def fun(params):
+        calls.append(params)
+        return jax_criterion(name)(params)
+
+    with pytest.raises(InvalidFunctionError, match="cannot be maximized"):
+        om.maximize(marked(name, fun), tree(START), name)
+    assert not calls
 
 
 # ---- bounds --------------------------------------------------------------------------------
@@ -132,7 +174,7 @@ def test_binding_bounds_are_reached_and_never_left(name, kind, tmp_path):
 @pytest.mark.parametrize("name", BOUNDED)
 def test_start_on_a_bound(name):
     start = np.array([-0.3, BOUNDED_MINIMUM[1], BOUNDED_MINIMUM[2]])
-    result = om.minimize(fun_numpy, start, name, bounds=BOUNDS["two-sided"])
+    result = om.minimize(criterion(name), start, name, bounds=BOUNDS["two-sided"])
     assert result.success, result.message
     np.testing.assert_allclose(result.params, BOUNDED_MINIMUM, atol=1e-3)
 
@@ -141,7 +183,7 @@ def test_start_on_a_bound(name):
 def test_bounds_are_refused_by_those_that_cannot_keep_them(name):
     params = tree(START)
     with pytest.raises(InvalidBoundsError, match=f"{name} cannot keep bounds") as caught:
-        om.minimize(fun_jax, params, name, bounds=om.Bounds(upper={"b": 3.0}))
+        om.minimize(jax_criterion(name), params, name, bounds=om.Bounds(upper={"b": 3.0}))
     named = [other for other in ALL if f" {other}" in str(caught.value).split("can:")[1]]
     assert named
     assert set(named) <= set(BOUNDED)
@@ -276,7 +318,7 @@ def test_two_runs_are_identical(name, runs, tmp_path):
 def test_the_history_does_not_steer_the_run(name, runs):
     full = runs(name).result
     params = START if name in OUTSIDE_JAX else tree(START)
-    fun = fun_numpy if name in OUTSIDE_JAX else fun_jax
+    fun = criterion(name) if name in OUTSIDE_JAX else jax_criterion(name)
     options = {"stopping_maxfun": full.n_fun_evals}
     result = om.minimize(fun, params, name, algo_options=options, collect_history=False)
     assert result.history is None
@@ -385,10 +427,10 @@ def test_ctrl_c_inside_the_criterion(name, tmp_path):
                 raise KeyboardInterrupt
             return super().__call__(x)
 
-    fun = Interrupted()
-    jac = gradient_numpy if INFO[name].needs_jac else None
+    fun = Interrupted(name)
+    jac = derivative(name) if INFO[name].needs_jac else None
     with pytest.raises(KeyboardInterrupt) as caught:
-        om.minimize(fun, START, name, jac=jac, logging=tmp_path / f"{name}.db")
+        om.minimize(marked(name, fun), START, name, jac=jac, logging=tmp_path / f"{name}.db")
     assert_interrupted(name, caught, tmp_path, 3)
     assert len(fun.points) == 3
 

@@ -1,6 +1,7 @@
 """Every kind of constraint with every registered algorithm.
 
-The criterion is the squared distance to a target. So the minimum is the projection of the target
+The criterion is the squared distance to a target, whose residuals are the distances along the
+axes. So the minimum is the projection of the target
 onto the feasible set, which is convex and known in closed form for each kind.
 """
 
@@ -10,7 +11,18 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conformance import ALL, BOUNDED, INFO, INSIDE_JAX, MAXFUN, MAXITER
+from conformance import (
+    ALL,
+    BOUNDED,
+    INFO,
+    INSIDE_JAX,
+    MAXFUN,
+    MAXITER,
+    OUTSIDE_JAX,
+    derivative_in_structure,
+    in_structure,
+    marked,
+)
 
 import optimagic_lite as om
 from optimagic_lite.exceptions import InvalidConstraintError
@@ -111,16 +123,22 @@ every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
 def solve(name, case, **arguments):
-    """Minimize in NumPy, with a gradient, or in JAX where the algorithm needs that."""
-    target = case.target
+    """Minimize in NumPy, with a derivative, or in JAX where the algorithm needs that."""
+    target, xp = case.target, jnp if name in INSIDE_JAX else np
     options = {"stopping_maxfun": 4_000}
-    if name in INSIDE_JAX:
-        arguments["fun"] = lambda x: jnp.sum((x - target) ** 2)
-    else:
-        arguments["fun"] = lambda x: ((x - target) ** 2).sum()
-        if INFO[name].needs_jac and not INFO[name].needs_hess:
-            arguments["jac"] = lambda x: 2 * (x - target)
-    return om.minimize(params=case.start, algorithm=name, algo_options=options, **arguments)
+
+    def fun(x):
+        d = xp.asarray(x) - target
+        return in_structure(name, d, d, xp)
+
+    def jac(x):
+        return derivative_in_structure(name, x - target, np.eye(len(x)))
+
+    if name in OUTSIDE_JAX and INFO[name].needs_jac and not INFO[name].needs_hess:
+        arguments["jac"] = marked(name, jac)
+    return om.minimize(
+        marked(name, fun), case.start, algorithm=name, algo_options=options, **arguments
+    )
 
 
 # how runs say that the solver needs a positive definite Hessian, or was caught and it was noticed

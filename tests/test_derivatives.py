@@ -738,7 +738,7 @@ def test_numerical_differences_of_a_jax_criterion_are_inside_the_bounds_and_righ
         ({"step_size": "x"}, "step_size must be a positive number"),
         ({"scaling_factor": None}, "scaling_factor must be a positive number"),
         ({"min_steps": -1}, "min_steps must be a positive number"),
-        ({"n_cores": 2}, "not available yet"),
+        ({"n_cores": 0}, "n_cores must be a positive integer"),
         ({"stepsize": 0.1}, "no field 'stepsize'.*step_size"),
         ("central", "NumdiffOptions or a dict"),
     ],

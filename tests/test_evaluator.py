@@ -308,3 +308,21 @@ def test_what_the_solver_reports_comes_back_in_the_users_sign(toy):
     np.testing.assert_allclose(result.hess, -2 * np.eye(2))
     np.testing.assert_allclose(result.hess_inv, -np.eye(2) / 2)
     assert result.algorithm_output["extra"] == "a"
+
+
+def test_a_value_that_cannot_be_used_in_the_middle_of_a_run_is_told_with_all_that_is_known(
+    tmp_path,
+):
+    calls = []
+
+    def forgets(x):
+        calls.append(x)
+        return None if len(calls) == 4 else fun_numpy(x)
+
+    with pytest.raises(om.exceptions.InvalidFunctionError, match="Is a return missing") as caught:
+        om.minimize(forgets, START, "scipy_neldermead", logging=tmp_path / "run.db")
+    np.testing.assert_array_equal(caught.value.params, calls[-1])
+    assert caught.value.partial_result.fun == min(fun_numpy(x) for x in calls[:-1])
+    frame = om.SQLiteLogReader(tmp_path / "run.db").to_frame()
+    assert len(frame) == 4
+    assert "Is a return missing" in frame["exception"].iloc[-1]

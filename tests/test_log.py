@@ -224,7 +224,7 @@ def test_to_frame_holds_all_kinds_and_avoids_name_clashes(path):
 
     assert list(frame) == [
         "fun", "time", "start_time", "stop_time", "task", "kind", "batch", "exception",
-        "violation", "params.fun", "params.exception", "x",
+        "traceback", "info", "violation", "params.fun", "params.exception", "x",
     ]  # fmt: skip
     assert frame["kind"].tolist() == ["start", "derivative"]
     assert frame["time"].tolist() == [0.5, 1.5]
@@ -237,7 +237,7 @@ def test_a_run_without_rows_can_be_read(path):
     finish(open_log(path), fun=None)
     reader = SQLiteLogReader(path)
     assert len(reader.read_history()) == 0
-    assert reader.to_frame().shape == (0, 12)
+    assert reader.to_frame().shape == (0, 14)
     with pytest.raises(IndexError, match="its history has 0 rows"):
         reader.read_iteration(-1)
 
@@ -653,13 +653,13 @@ def test_plain_sqlite_reads_a_log(path):
     assert fun == 4.0
     [row] = query(path, "SELECT * FROM evaluations")
     params = np.array([1.0, 2.0, 3.0]).astype("<f8").tobytes()
-    assert row == (2**40, 1, 0, "start", "fun", 0, 4.0, 0.5, 0.75, None, None, params)
+    assert row == (2**40, 1, 0, "start", "fun", 0, 4.0, 0.5, 0.75, None, None, None, None, params)
 
 
 def test_the_columns_are_those_of_the_schema_version():
     from optimagic_lite.log import tables
 
-    assert tables.SCHEMA_VERSION == 2
+    assert tables.SCHEMA_VERSION == 3
     assert tables.runs.c.keys() == [
         "run_id", "status", "pid", "host", "started", "ended", "direction", "algorithm",
         "algo_options", "param_names", "structure", "start_params", "derivatives", "versions",
@@ -667,7 +667,7 @@ def test_the_columns_are_those_of_the_schema_version():
     ]  # fmt: skip
     assert tables.evaluations.c.keys() == [
         "id", "run_id", "row", "kind", "task", "batch", "fun", "start_time", "stop_time",
-        "exception", "violation", "params",
+        "exception", "traceback", "info", "violation", "params",
     ]  # fmt: skip
 
 

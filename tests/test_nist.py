@@ -103,14 +103,6 @@ BFGS = om.algos.scipy_bfgs(convergence_gtol_abs=0.0, convergence_xtol_rel=0.0)
 NEWTON = om.algos.scipy_trust_exact(convergence_gtol_abs=0.0)
 
 
-def _newton(radius: float) -> Any:
-    return NEWTON.with_option(trustregion_initial_radius=radius)
-
-
-# Hahn1 has several valleys, and which of them is entered from far away depends on the first step.
-CANDIDATES = {("Hahn1", 0): tuple(_newton(radius) for radius in (0.3, 0.15, 0.1, 1.0, 3.0))}
-
-
 def _solve(problem: NistProblem, start: dict[str, float], algorithm: Any, **kwargs: Any) -> Any:
     return om.minimize(
         problem.sum_of_squares,
@@ -125,11 +117,12 @@ def _solve(problem: NistProblem, start: dict[str, float], algorithm: Any, **kwar
 # far from the solution some trial points overflow, which "continue" reports
 @pytest.mark.filterwarnings("ignore:A user function failed")
 @pytest.mark.parametrize("start", [0, 1])
-@pytest.mark.parametrize("name", NAMES)
-def test_six_digits_are_reached_from_the_start_with_exact_derivatives(name, start):
+# Hahn1 has several valleys; which of them the sum of squares leads to depends on the first step
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "Hahn1"])
+def test_six_digits_are_reached_from_the_sum_of_squares(name, start):
     problem = load_nist(name)
     found = []
-    for algorithm in CANDIDATES.get((name, start), (BFGS, NEWTON)):
+    for algorithm in (BFGS, NEWTON):
         result = _solve(problem, problem.starts[start], algorithm)
         assert result.derivatives.kind == "exact"
         found.append((algorithm.name, problem.digits(result.params)))
@@ -137,6 +130,44 @@ def test_six_digits_are_reached_from_the_start_with_exact_derivatives(name, star
             assert result.fun == pytest.approx(problem.rss, rel=1e-9)
             return
     pytest.fail(f"{name} from start {start + 1}: {found}")
+
+
+# ---- all problems from both starts, by their residuals -------------------------------------------
+
+TIGHT = {"convergence_ftol_rel": 0.0, "convergence_xtol_rel": 0.0}
+TRF = om.algos.scipy_ls_trf(**TIGHT, convergence_gtol_rel=0.0)
+MARQUARDT = om.algos.optimistix_levenberg_marquardt(**TIGHT, convergence_gtol_rel=0.0)
+LEAST_SQUARES = (TRF, om.algos.scipy_ls_lm(**TIGHT, convergence_gtol_rel=0.0), MARQUARDT)
+
+
+def _digits(name: str, start: int, algorithm: Any) -> float:
+    problem = load_nist(name)
+    result = om.minimize(
+        om.mark.least_squares(problem.residuals),
+        problem.starts[start],
+        algorithm,
+        fun_kwargs=problem.data,
+        error_handling="continue",
+    )
+    assert result.derivatives.kind == "exact"
+    return problem.digits(result.params)
+
+
+@pytest.mark.filterwarnings("ignore:A user function failed")
+def test_residuals_give_eight_digits_from_nearly_all_starts_and_by_some_from_all():
+    cases = [(name, start) for name in NAMES for start in (0, 1)]
+    digits = {
+        algorithm.name: [_digits(*case, algorithm) for case in cases] for algorithm in LEAST_SQUARES
+    }
+    for algorithm in (TRF, MARQUARDT):
+        assert sum(d >= 8 for d in digits[algorithm.name]) >= 30, digits
+    best = np.max(list(digits.values()), axis=0)
+    assert (best >= 8).all(), digits
+
+
+def test_default_tolerances_are_enough_for_six_digits():
+    for name in ("Misra1a", "Thurber", "Rat42", "DanWood"):
+        assert _digits(name, 1, "scipy_ls_trf") >= 6
 
 
 # ---- the main job: solve with three libraries, log, read back, plot ------------------------------

@@ -194,7 +194,13 @@ def test_importing_leaves_jax_as_it_is():
 def test_signature_has_the_arguments_of_the_peer_and_the_new_ones(function):
     parameters = inspect.signature(function).parameters
 
-    assert set(parameters) == {*PEER_ARGUMENTS, "derivatives", "bounds_as"}
+    assert set(parameters) == {
+        *PEER_ARGUMENTS,
+        "derivatives",
+        "bounds_as",
+        "progress",
+        "check_derivatives",
+    }
     assert list(parameters)[:3] == ["fun", "params", "algorithm"]
     assert {p.kind.name for p in list(parameters.values())[3:]} == {"KEYWORD_ONLY"}
     assert (parameters["collect_history"].default, parameters["skip_checks"].default) == (

@@ -526,3 +526,48 @@ def test_any_tree_is_aligned_by_key(params):
     tree = ParamTree(params)
 
     np.testing.assert_array_equal(tree.align(reordered(params), "it"), tree.start_values())
+
+
+# ---- matrices of derivatives ---------------------------------------------------------------------
+
+
+def test_a_transposed_jacobian_is_refused():
+    params, residuals = ParamTree(np.ones(3)), ParamTree(np.ones(2))
+    jacobian = np.arange(6.0).reshape(2, 3)
+    np.testing.assert_array_equal(params.align_jacobian(jacobian, residuals, "jac"), jacobian)
+    with pytest.raises(ValueError, match=r"jac has shape \(3, 2\), not \(2, 3\)"):
+        params.align_jacobian(jacobian.T, residuals, "jac")
+
+
+def test_blocks_have_the_outer_shape_followed_by_the_inner_shape():
+    params = ParamTree({"b": np.ones((2, 3)), "a": 1.0})
+    residuals = ParamTree(np.ones((4, 5)))
+    blocks = {"a": np.arange(20.0).reshape(4, 5), "b": np.arange(120.0).reshape(4, 5, 2, 3)}
+    found = params.align_jacobian(blocks, residuals, "jac")
+    expected = np.column_stack([blocks["b"].reshape(20, 6), blocks["a"].reshape(20)])
+    np.testing.assert_array_equal(found, expected)
+    with pytest.raises(ValueError, match=r"entry 'b' of jac has shape \(6, 20\)"):
+        params.align_jacobian(blocks | {"b": blocks["b"].reshape(20, 6).T}, residuals, "jac")
+
+
+def test_matrices_with_labels_are_aligned_by_label():
+    params = ParamTree(pd.Series([1.0, 2.0], index=["a", "b"]))
+    residuals = ParamTree(pd.Series([1.0, 2.0, 3.0], index=["u", "v", "w"]))
+    jacobian = pd.DataFrame(np.arange(6.0).reshape(3, 2), index=list("uvw"), columns=list("ab"))
+    for frame in (jacobian, jacobian.loc[["w", "u", "v"], ["b", "a"]]):
+        np.testing.assert_array_equal(params.align_jacobian(frame, residuals, "jac"), jacobian)
+    hessian = pd.DataFrame([[0.0, 2], [2, 4]], ["b", "a"], ["b", "a"])
+    np.testing.assert_array_equal(params.align_matrix(hessian, "hess"), [[4, 2], [2, 0]])
+    with pytest.raises(ValueError, match="the columns of jac are not those of params"):
+        params.align_jacobian(jacobian.rename(columns={"b": "c"}), residuals, "jac")
+    with pytest.raises(ValueError, match="the index of jac are not those of params"):
+        params.align_jacobian(jacobian.rename(index={"u": "c"}), residuals, "jac")
+
+
+def test_a_hessian_of_the_wrong_shape_is_refused():
+    params = ParamTree(np.ones((2, 3)))
+    for shape in ((6, 6), (2, 3, 2, 3)):
+        hessian = np.arange(36.0).reshape(shape)
+        np.testing.assert_array_equal(params.align_matrix(hessian, "hess"), hessian.reshape(6, 6))
+    with pytest.raises(ValueError, match=r"hess has shape \(4, 9\)"):
+        params.align_matrix(np.ones((4, 9)), "hess")

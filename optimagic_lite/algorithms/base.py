@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib.util
 import math
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import (
     TYPE_CHECKING,
@@ -24,6 +25,7 @@ from typing import (
 import numpy as np
 from numpy.typing import NDArray
 
+from optimagic_lite.algorithms.regression import further, refine
 from optimagic_lite.escape import STEEP, is_flat, is_minimum, is_steep, lower_point, slope
 from optimagic_lite.exceptions import (
     InvalidAlgoInfoError,
@@ -31,16 +33,22 @@ from optimagic_lite.exceptions import (
     UserFunctionRuntimeError,
     did_you_mean,
 )
+from optimagic_lite.mark import Structure
 from optimagic_lite.stopping import Stop, StopRun
 
 if TYPE_CHECKING:
     from optimagic_lite.evaluator import Evaluator
 
 Array = NDArray[np.float64]
-SolverType = Literal["scalar", "likelihood", "least_squares"]
 
 # how often a run begins anew where a transformation has deceived the solver
 _MAX_RESTARTS = 20
+
+_NOT_LEAST = (
+    "The residuals can still fall by the linear model of them, but the solver did not get on: "
+    "some parameters hardly matter there, or are badly scaled. Use scaling=True, tighter "
+    "tolerances, or another start or algorithm."
+)
 
 _LIMITS = frozenset(stop.status for stop in Stop)
 
@@ -79,7 +87,8 @@ class AlgoInfo:
     """What an algorithm can do; ``minimize`` holds it to that.
 
     Attributes:
-        name: Name by which users choose it, ``<library>_<method>``.
+        name: Name by which users choose it, ``<library>_<method>``; ``<method>`` where the library
+            is this package.
         library: Python package that it needs.
         solver_type: Which structure of the criterion it exploits.
         is_global: Whether it searches the whole box.
@@ -100,7 +109,7 @@ class AlgoInfo:
 
     name: str
     library: str
-    solver_type: SolverType = "scalar"
+    solver_type: Structure = "scalar"
     is_global: bool = False
     needs_jac: bool = False
     needs_hess: bool = False
@@ -116,7 +125,8 @@ class AlgoInfo:
     counts_iterations: bool = True
 
     def __post_init__(self) -> None:
-        if not self.name.startswith(f"{self.library}_"):
+        is_own = self.library == "optimagic_lite"
+        if not is_own and not self.name.startswith(f"{self.library}_"):
             raise InvalidAlgoInfoError(f"{self.name!r} must begin with {self.library + '_'!r}.")
         if self.needs_hess and not self.needs_jac:
             raise InvalidAlgoInfoError(f"{self.name} needs_hess, so it needs_jac too.")
@@ -148,6 +158,7 @@ class Outcome:
         hess: Hessian at the last point, shape (n_x, n_x).
         hess_inv: Approximation of its inverse, shape (n_x, n_x).
         gradient: Gradient at the last point.
+        x: The last point, where its gradient is known.
         info: Further output of the library.
     """
 
@@ -159,7 +170,12 @@ class Outcome:
     hess: Array | None = None
     hess_inv: Array | None = None
     gradient: Array | None = None
+    x: Array | None = None
     info: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def gradient_at(self, x: Array) -> Array | None:
+        """Return the gradient if the solver ended there and knows it."""
+        return self.gradient if self.x is not None and np.array_equal(self.x, x) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,10 +322,17 @@ def _to_callable(value: Any, what: str) -> Any:
     return value
 
 
+def _to_dict(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InvalidAlgoOptionError(f"{what} must be a dict, not {value!r}.")
+    return dict(value)
+
+
 _CONVERTERS: dict[Any, Callable[[Any, str], Any]] = {
     int: functools.partial(_to_number, int),
     float: functools.partial(_to_number, float),
     bool: _to_bool,
+    dict: _to_dict,
     Callable: _to_callable,
 }
 
@@ -321,13 +344,14 @@ def algorithm(name: str, **traits: Any) -> Callable[[_Class], _Class]:
     """Register a class as an algorithm; its options become a frozen dataclass.
 
     Args:
-        name: Name by which users choose it; its first word is the library.
+        name: Name by which users choose it; its first word is the library, unless a trait says
+            another one.
         traits: Fields of ``AlgoInfo``.
 
     Raises:
         InvalidAlgoInfoError: If the traits contradict each other or the name is taken.
     """
-    info = AlgoInfo(name=name, library=name.split("_")[0], **traits)
+    info = AlgoInfo(**({"name": name, "library": name.split("_")[0]} | traits))
 
     def register(cls: _Class) -> _Class:
         if name in REGISTRY:
@@ -340,7 +364,7 @@ def algorithm(name: str, **traits: Any) -> Callable[[_Class], _Class]:
     return register
 
 
-def run(chosen: Algorithm, evaluator: Evaluator, plain_value: float, seconds: float) -> Outcome:
+def run(chosen: Algorithm, evaluator: Evaluator, plain_value: Any, seconds: float) -> Outcome:
     """Run an algorithm from the start and translate every way in which it can end.
 
     Args:
@@ -367,7 +391,7 @@ def run(chosen: Algorithm, evaluator: Evaluator, plain_value: float, seconds: fl
     except StopRun as stop:
         n_iterations = evaluator.n_iterations or None
         outcome = Outcome(False, str(stop), stop.stop.status, n_iterations=n_iterations)
-    except (UserFunctionRuntimeError, InvalidAlgoInfoError):
+    except (UserFunctionRuntimeError, InvalidAlgoInfoError, Warning):
         raise
     except Exception as error:
         if evaluator.callback_error is not None:
@@ -384,13 +408,18 @@ def run(chosen: Algorithm, evaluator: Evaluator, plain_value: float, seconds: fl
 
 def _solve(chosen: Algorithm, evaluator: Evaluator) -> Outcome:
     """Solve, and anew from a better point where the solution deceives."""
-    start = evaluator.space.x0
+    info, start = chosen.algo_info, evaluator.space.x0
+    has_jacobian = info.solver_type == "least_squares"
     outcome = chosen.solve(evaluator, start.copy())
     for _ in range(_MAX_RESTARTS):
         if outcome.status in _LIMITS:
             return outcome
         try:
             point = lower_point(evaluator)
+            if point is None and has_jacobian and outcome.success:
+                # a failure on the way says nothing against what was found
+                with contextlib.suppress(UserFunctionRuntimeError):
+                    point = further(evaluator)
             if point is None and is_steep(evaluator):
                 # what the solver has learned of the criterion may be what holds it back
                 point = evaluator.best_x
@@ -403,6 +432,12 @@ def _solve(chosen: Algorithm, evaluator: Evaluator) -> Outcome:
             return dataclasses.replace(
                 outcome, success=False, message=str(stop), status=stop.stop.status
             )
+    if has_jacobian:
+        # a limit or a failure that is met now says nothing against what was found
+        with contextlib.suppress(StopRun, UserFunctionRuntimeError):
+            if refine(evaluator) and outcome.success:
+                message = f"{_NOT_LEAST} {chosen.name} said: {outcome.message}"
+                return dataclasses.replace(outcome, success=False, message=message)
     if outcome.success or not is_minimum(evaluator):
         return outcome
     message = f"The Karush-Kuhn-Tucker conditions hold. {chosen.name} said: {outcome.message}"
@@ -438,8 +473,8 @@ def _doubt(outcome: Outcome, evaluator: Evaluator) -> str:
     """Return why a reported success is none; "" if nothing speaks against it."""
     best_x, best_f, space = evaluator.best_x, evaluator.best_f, evaluator.space
     gradient = evaluator.best_gradient
-    if gradient is None and outcome.fun == best_f:
-        gradient = outcome.gradient
+    if gradient is None and not evaluator.has_failed_at_best:
+        gradient = outcome.gradient_at(best_x)
     flat = None
     # at a minimum on a native constraint the gradient is that of the constraint
     if gradient is not None and not evaluator.constraints:

@@ -99,12 +99,14 @@ class NloptMinimizer(Algorithm):
             return np.minimum(np.maximum(x, space.lower), space.upper) if has_bounds else x
 
         def objective(x: Array, gradient: Array) -> float:
+            value: float
             with guarded():
                 x = inside(x)
                 if gradient.size:
                     value, gradient[:] = evaluator.fun_and_jac(x)
-                    return value
-                return evaluator.fun(x)
+                else:
+                    value = evaluator.fun(x)
+                return value
 
         def add(part: _Part) -> None:
             def function(result: Array, x: Array, gradient: Array) -> None:

@@ -53,8 +53,9 @@ class OptaxStepper:
         """The transformation."""
         return self.make()
 
-    def init(self, x: jax.Array) -> Any:
+    def init(self, x: jax.Array, value: jax.Array, derivative: jax.Array) -> Any:
         """Return iterate and state of the transformation."""
+        del value, derivative
         return x, self.method.init(x)
 
     def point(self, state: Any) -> jax.Array:

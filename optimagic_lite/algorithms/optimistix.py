@@ -1,4 +1,4 @@
-"""Minimizers of optimistix (Rader, Lyons and Kidger 2024, doi:10.48550/arXiv.2402.09983).
+"""Solvers of optimistix (Rader, Lyons and Kidger 2024, doi:10.48550/arXiv.2402.09983).
 
 They run whole inside JAX. optimistix's own termination is replaced by the tests of ``jax_loop``,
 so that convergence means the same as elsewhere. Two are left out: its NelderMead evaluates more
@@ -35,12 +35,14 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
+_TOLERANCES = jax_loop.Tolerances._fields
+
 CGMethod = Literal["polak_ribiere", "fletcher_reeves", "hestenes_stiefel", "dai_yuan"]
 
 
 @dataclass(frozen=True)
 class OptimistixStepper:
-    """A minimizer of optimistix that evaluates once per step.
+    """A solver of optimistix that evaluates once per step.
 
     Args:
         key: Name and options of the solver.
@@ -53,28 +55,32 @@ class OptimistixStepper:
     @cached_property
     def solver(self) -> Any:
         """The solver; it never terminates by itself."""
-        return self.make()
+        # it may be made while JAX traces; its arrays become plain numbers of the program, because
+        # arrays over which a compiled function closes get lost when it is called again
+        with jax.ensure_compile_time_eval():
+            return jax.tree.map(_as_number, self.make())
 
-    def init(self, x: jax.Array) -> Any:
+    def init(self, x: jax.Array, value: jax.Array, derivative: jax.Array) -> Any:
         """Return iterate and solver state."""
-        struct = jax.eval_shape(lambda: jnp.zeros((), x.dtype))
-        state = self.solver.init(_nothing, x, None, {}, struct, None, frozenset())
+        value = jnp.asarray(value, dtype=x.dtype)
+        struct = jax.eval_shape(lambda: value)
+        tangent = _tangent(value, derivative, x)
+        state = self.solver.init(tangent, x, None, {}, struct, None, frozenset())
         return x, state
 
     def point(self, state: Any) -> jax.Array:
         """Return the trial point."""
-        return state[1].y_eval  # type: ignore[no-any-return]
+        return jnp.asarray(state[1].y_eval)
 
-    def step(self, state: Any, f: jax.Array, g: jax.Array) -> tuple[Any, jax.Array, jax.Array]:
-        """Step on the tangent plane: it has the value and gradient of the criterion there."""
+    def step(
+        self, state: Any, value: jax.Array, derivative: jax.Array
+    ) -> tuple[Any, jax.Array, jax.Array]:
+        """Step on the tangent plane: it has the value and derivative of the criterion there."""
         import optimistix
 
         iterate, inner = state
         trial = inner.y_eval
-
-        def tangent(y: jax.Array, _: None) -> tuple[jax.Array, None]:
-            return f + jnp.dot(g, y - trial), None
-
+        tangent = _tangent(value, derivative, trial)
         iterate, inner, _ = self.solver.step(tangent, iterate, None, {}, inner, frozenset())
         _, result = self.solver.terminate(tangent, iterate, None, {}, inner, frozenset())
         accepted = (iterate == trial).all()
@@ -85,25 +91,31 @@ class OptimistixStepper:
         return (iterate, inner), accepted, jnp.where(is_broken, int(Status.BROKEN), trouble)
 
 
-def _nothing(y: jax.Array, _: None) -> tuple[jax.Array, None]:
-    return jnp.zeros((), y.dtype), None
+def _as_number(leaf: Any) -> Any:
+    return leaf.item() if isinstance(leaf, jax.Array) else leaf
+
+
+def _tangent(value: jax.Array, derivative: jax.Array, x: jax.Array) -> Callable[..., Any]:
+    """Return the affine function with a value and a derivative at x, as optimistix calls it."""
+
+    def tangent(y: jax.Array, _: None) -> tuple[jax.Array, None]:
+        return value + derivative @ (y - x), None
+
+    return tangent
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimistixMinimizer(Algorithm):
+class OptimistixSolver(Algorithm):
     """Base of the wrappers.
 
     Attributes:
         solver: Name of the class in optimistix.
+        by_svd: Whether linear systems are solved such that a Jacobian may lack full rank, as on
+            edges of transformed constraints.
     """
 
     solver: ClassVar[str]
-
-    convergence_gtol_abs: NonNegativeFloat = CONVERGENCE_GTOL_ABS
-    convergence_ftol_rel: NonNegativeFloat = CONVERGENCE_FTOL_REL
-    convergence_ftol_abs: NonNegativeFloat = 0.0
-    convergence_xtol_rel: NonNegativeFloat = 0.0
-    convergence_xtol_abs: NonNegativeFloat = 0.0
+    by_svd: ClassVar[bool] = False
 
     def solver_options(self) -> dict[str, Any]:
         """Return arguments of the solver, all hashable."""
@@ -118,17 +130,37 @@ class OptimistixMinimizer(Algorithm):
 
             resolved = {k: getattr(optimistix, v) if k == "method" else v
                         for k, v in options.items()}  # fmt: skip
+            if self.by_svd:
+                import lineax
+
+                resolved["linear_solver"] = lineax.AutoLinearSolver(well_posed=False)
             return getattr(optimistix, self.solver)(rtol=0.0, atol=0.0, **resolved)
 
         stepper = OptimistixStepper((self.solver, *options.items()), make)
-        tolerances = jax_loop.Tolerances(
-            self.convergence_gtol_abs,
-            self.convergence_ftol_rel,
-            self.convergence_ftol_abs,
-            self.convergence_xtol_rel,
-            self.convergence_xtol_abs,
-        )
-        return jax_loop.run(evaluator, stepper, x0, tolerances)
+        given = {name: getattr(self, f"convergence_{name}", 0.0) for name in _TOLERANCES}
+        return jax_loop.run(evaluator, stepper, x0, jax_loop.Tolerances(**given))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimistixMinimizer(OptimistixSolver):
+    """Base of those that take a number."""
+
+    convergence_gtol_abs: NonNegativeFloat = CONVERGENCE_GTOL_ABS
+    convergence_ftol_rel: NonNegativeFloat = CONVERGENCE_FTOL_REL
+    convergence_ftol_abs: NonNegativeFloat = 0.0
+    convergence_xtol_rel: NonNegativeFloat = 0.0
+    convergence_xtol_abs: NonNegativeFloat = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimistixLeastSquares(OptimistixSolver):
+    """Base of those that take residuals."""
+
+    convergence_gtol_rel: NonNegativeFloat = 1e-8
+    convergence_ftol_rel: NonNegativeFloat = CONVERGENCE_FTOL_REL
+    convergence_ftol_abs: NonNegativeFloat = 0.0
+    convergence_xtol_rel: NonNegativeFloat = 1e-8
+    convergence_xtol_abs: NonNegativeFloat = 0.0
 
 
 @algorithm("optimistix_bfgs", needs_jac=True, needs_program=True)
@@ -207,3 +239,87 @@ class OptimistixNonlinearCG(OptimistixMinimizer):
     def solver_options(self) -> dict[str, Any]:
         """Return the formula."""
         return {"method": self.cg_method}
+
+
+@algorithm(
+    "optimistix_levenberg_marquardt",
+    solver_type="least_squares",
+    needs_jac=True,
+    needs_program=True,
+)
+class OptimistixLevenbergMarquardt(OptimistixLeastSquares):
+    """Levenberg-Marquardt (Nocedal and Wright 2006, section 10.3), damped by a trust region.
+
+    The first choice inside JAX for least squares.
+
+    Args:
+        convergence_gtol_rel: Stop when the cosine of the angle between the residuals and each
+            column of the Jacobian is below.
+        convergence_ftol_rel: Stop when the sum of squares changes by less, relative to it.
+        convergence_ftol_abs: Stop when the value changes by less.
+        convergence_xtol_rel: Stop when all parameters change by less, relative to max(|x|, 1).
+        convergence_xtol_abs: Stop when all parameters change by less.
+    """
+
+    solver = "LevenbergMarquardt"
+
+
+@algorithm(
+    "optimistix_indirect_levenberg_marquardt",
+    solver_type="least_squares",
+    needs_jac=True,
+    needs_program=True,
+)
+class OptimistixIndirectLevenbergMarquardt(OptimistixLeastSquares):
+    """Levenberg-Marquardt whose damping is found from the radius of the trust region by a root.
+
+    Source: Moré (1978), doi:10.1007/BFb0067700.
+
+    Args:
+        convergence_gtol_rel: Stop when the cosine of the angle between the residuals and each
+            column of the Jacobian is below.
+        convergence_ftol_rel: Stop when the sum of squares changes by less, relative to it.
+        convergence_ftol_abs: Stop when the value changes by less.
+        convergence_xtol_rel: Stop when all parameters change by less, relative to max(|x|, 1).
+        convergence_xtol_abs: Stop when all parameters change by less.
+    """
+
+    solver = "IndirectLevenbergMarquardt"
+
+
+@algorithm(
+    "optimistix_gauss_newton", solver_type="least_squares", needs_jac=True, needs_program=True
+)
+class OptimistixGaussNewton(OptimistixLeastSquares):
+    """Gauss-Newton with full steps (Nocedal and Wright 2006, section 10.3).
+
+    Fast close to a solution with small residuals; without a line search it may go astray.
+
+    Args:
+        convergence_gtol_rel: Stop when the cosine of the angle between the residuals and each
+            column of the Jacobian is below.
+        convergence_ftol_rel: Stop when the sum of squares changes by less, relative to it.
+        convergence_ftol_abs: Stop when the value changes by less.
+        convergence_xtol_rel: Stop when all parameters change by less, relative to max(|x|, 1).
+        convergence_xtol_abs: Stop when all parameters change by less.
+    """
+
+    solver = "GaussNewton"
+    by_svd = True
+
+
+@algorithm("optimistix_dogleg", solver_type="least_squares", needs_jac=True, needs_program=True)
+class OptimistixDogleg(OptimistixLeastSquares):
+    """Powell's dogleg between Gauss-Newton and steepest descent (Nocedal and Wright 2006, 4.1).
+
+    Args:
+        convergence_gtol_rel: Stop when the cosine of the angle between the residuals and each
+            column of the Jacobian is below.
+        convergence_ftol_rel: Stop when the sum of squares changes by less, relative to it.
+        convergence_ftol_abs: Stop when the value changes by less.
+        convergence_xtol_rel: Stop when all parameters change by less, relative to max(|x|, 1).
+        convergence_xtol_abs: Stop when all parameters change by less.
+    """
+
+    solver = "Dogleg"
+    by_svd = True

@@ -358,7 +358,7 @@ class ScipyNewtonCG(ScipyMinimizer):
         if objective.hessian_product is not None:
             return {"hessp": evaluator.hessp}
         # SciPy's short steps would drown in the errors of numerical gradients
-        if objective.hessian is not None or not objective.has_gradient:
+        if objective.hessian is not None or not objective.has_derivative:
             return {"hess": evaluator.hess}
         return {}
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from optimagic_lite.exceptions import did_you_mean
 from optimagic_lite.history import Kind, Task
-from optimagic_lite.log.tables import decode, value_from
+from optimagic_lite.log.tables import decode, info_from, value_from
 from optimagic_lite.space.trees import ParamTree
 
 
@@ -31,6 +31,8 @@ class LoggedEvaluation:
         stop_time: The same for its end.
         timestamp: End of the evaluation in seconds since 1970, UTC.
         exceptions: What went wrong; None if nothing did.
+        traceback: Of the exception; None if there was none.
+        info: What fun returned along with its value; None if nothing.
         violation: Largest violation of a native constraint beyond its tolerance; None where
             constraints were not evaluated.
     """
@@ -47,6 +49,8 @@ class LoggedEvaluation:
     stop_time: float
     timestamp: float
     exceptions: str | None
+    traceback: str | None
+    info: Any
     violation: float | None
 
     @property
@@ -100,5 +104,7 @@ def evaluation_from(header: Any, row: Any) -> LoggedEvaluation:
         stop_time=row.stop_time,
         timestamp=header.started + row.stop_time,
         exceptions=row.exception,
+        traceback=row.traceback,
+        info=info_from(row.info),
         violation=row.violation,
     )

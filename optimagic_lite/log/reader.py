@@ -17,7 +17,14 @@ from optimagic_lite.exceptions import LogError
 from optimagic_lite.history import History
 from optimagic_lite.log.evaluation import LoggedEvaluation, evaluation_from, start_params
 from optimagic_lite.log.files import open_for_reading, state_of
-from optimagic_lite.log.tables import decode, evaluations, rows_of_run, runs, value_from
+from optimagic_lite.log.tables import (
+    decode,
+    evaluations,
+    info_from,
+    rows_of_run,
+    runs,
+    value_from,
+)
 from optimagic_lite.options import SQLiteLogOptions
 from optimagic_lite.space.trees import ParamTree
 
@@ -113,8 +120,8 @@ class SQLiteLogReader:
         for row, flat in zip(rows, flats, strict=True):
             fun = value_from(row.fun)
             times = row.start_time, row.stop_time
-            violation = row.violation or 0.0
-            history.append(flat, fun, *times, row.task, row.kind, row.batch, violation)
+            more = row.violation or 0.0, info_from(row.info)
+            history.append(flat, fun, *times, row.task, row.kind, row.batch, *more)
         return history
 
     def read_iteration(self, iteration: int, run: int = -1) -> LoggedEvaluation:
@@ -187,8 +194,9 @@ class SQLiteLogReader:
             run: Which run.
 
         Returns:
-            Columns ``fun, time, start_time, stop_time, task, kind, batch, exception, violation``
-            and then the parameters, named ``params.<name>`` where a name is taken already.
+            Columns ``fun, time, start_time, stop_time, task, kind, batch, exception, traceback,
+            info, violation`` and then the parameters, named ``params.<name>`` where a name is
+            taken already.
 
         Raises:
             IndexError: If there is no such run.
@@ -206,6 +214,8 @@ class SQLiteLogReader:
             "kind": [row.kind for row in rows],
             "batch": [row.batch for row in rows],
             "exception": pd.Series([row.exception for row in rows], dtype=object),
+            "traceback": pd.Series([row.traceback for row in rows], dtype=object),
+            "info": pd.Series([info_from(row.info) for row in rows], dtype=object),
             "violation": [np.nan if row.violation is None else row.violation for row in rows],
         }
         names = [f"params.{n}" if n in columns else n for n in header.param_names]

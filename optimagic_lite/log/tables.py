@@ -8,6 +8,7 @@ Two numbers in the header of the file say what it is: ``PRAGMA application_id`` 
 
 from __future__ import annotations
 
+import json
 import math
 import sqlite3
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from optimagic_lite.exceptions import LogError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 APPLICATION_ID = int.from_bytes(b"omlg")
 
 FinalStatus = Literal["complete", "failed", "interrupted"]
@@ -62,6 +63,8 @@ evaluations = sa.Table(
     sa.Column("start_time", sa.Float, nullable=False, comment="seconds since start of the run"),
     sa.Column("stop_time", sa.Float, nullable=False, comment="seconds since start of the run"),
     sa.Column("exception", sa.Text, comment="why there is no value; NULL: nothing went wrong"),
+    sa.Column("traceback", sa.Text, comment="of that exception"),
+    sa.Column("info", sa.Text, comment="JSON of what came along with the value"),
     sa.Column("violation", sa.Float, comment="of native constraints, beyond their tolerance"),
     # last, so that the other columns are read without it
     sa.Column("params", sa.LargeBinary, nullable=False, comment="little-endian float64"),
@@ -153,31 +156,24 @@ def decode(blobs: Sequence[bytes], n_numbers: int) -> NDArray[np.float64]:
     return flat.reshape(len(blobs), n_numbers)
 
 
+def storable(text: str | None) -> str | None:
+    """Return a text that UTF-8 knows: half a surrogate pair, as in some file names, has none."""
+    return None if text is None else text.encode(errors="backslashreplace").decode()
+
+
 def stored_value(fun: float | None, exception: str | None) -> tuple[float | None, str | None]:
     """Return what the columns fun and exception hold for a value."""
-    if exception is not None:
-        # a text with half a surrogate pair, as in some file names, has no UTF-8
-        exception = exception.encode(errors="backslashreplace").decode()
+    exception = storable(exception)
     if fun is None or math.isfinite(fun):
         return fun if fun is None else float(fun), exception
     return None, exception or f"value is {float(fun)}"
 
 
+def info_from(text: str | None) -> Any:
+    """Return what the column info holds; None if there is nothing."""
+    return None if text is None else json.loads(text)
+
+
 def value_from(fun: float | None) -> float:
     """Return the value that the column fun holds; NaN if there is none."""
     return math.nan if fun is None else fun
-
-
-def jsonable(value: Any) -> Any:
-    """Return a value as JSON knows it; what JSON does not know becomes its repr."""
-    if isinstance(value, (np.generic, np.ndarray)):
-        value = value.tolist()
-    if isinstance(value, dict):
-        return {str(key): jsonable(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [jsonable(entry) for entry in value]
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    if isinstance(value, float) and math.isfinite(value):
-        return value
-    return repr(value)

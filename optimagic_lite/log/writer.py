@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import platform
 import sqlite3
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from sqlalchemy.dialects import sqlite as sqlite_dialect
 
 from optimagic_lite.exceptions import LogError
-from optimagic_lite.history import Direction, Kind, Task
+from optimagic_lite.history import Direction, Kind, Task, jsonable
 from optimagic_lite.log.files import (
     BUSY_TIMEOUT,
     checkpoint_until,
@@ -37,9 +38,9 @@ from optimagic_lite.log.tables import (
     evaluation_id,
     evaluations,
     holds_log,
-    jsonable,
     page_size,
     runs,
+    storable,
     stored_value,
 )
 from optimagic_lite.options import SQLiteLogOptions
@@ -47,7 +48,7 @@ from optimagic_lite.options import SQLiteLogOptions
 _LIBRARIES = ("optimagic_lite", "jax", "numpy", "scipy", "nlopt", "optimistix", "optax")
 
 _ROW = ("id", "run_id", "row", "kind", "task", "batch", "fun", "start_time", "stop_time",
-        "exception", "violation", "params")  # fmt: skip
+        "exception", "traceback", "info", "violation", "params")  # fmt: skip
 _INSERT = str(sa.insert(evaluations).compile(dialect=sqlite_dialect.dialect(), column_keys=_ROW))
 
 
@@ -159,6 +160,9 @@ class LogWriter:
         batch: int,
         exception: str | None = None,
         violation: float | None = None,
+        *,
+        traceback: str | None = None,
+        info: Any = None,
     ) -> None:
         """Write one evaluation; it is committed when this returns.
 
@@ -173,12 +177,16 @@ class LogWriter:
             batch: Rows with the same number were evaluated together.
             exception: What went wrong; None if nothing did.
             violation: Largest violation of a native constraint beyond its tolerance.
+            traceback: Of the exception, if there was one.
+            info: What came along with the value, as JSON knows it.
 
         Raises:
             LogError: If the row cannot be written.
         """
-        row = self._row(self._n_rows, flat, fun, start, stop, task, kind, batch, exception,
-                        violation)  # fmt: skip
+        what = kind, task, int(batch)
+        row = self._row(
+            self._n_rows, what, flat, fun, start, stop, exception, traceback, info, violation
+        )
         try:
             self._raw.execute(_INSERT, row)
         except sqlite3.Error as error:
@@ -196,6 +204,9 @@ class LogWriter:
         batch: int,
         exceptions: Sequence[str | None] | None = None,
         violations: NDArray[np.float64] | None = None,
+        *,
+        tracebacks: Sequence[str | None] | None = None,
+        infos: Sequence[Any] | None = None,
     ) -> None:
         """Write evaluations of one batch in one transaction: all of them or none.
 
@@ -209,19 +220,20 @@ class LogWriter:
             batch: Number of the batch.
             exceptions: What went wrong in each row; None if nothing did in any.
             violations: Largest violations as in ``write``, shape (k,).
+            tracebacks: Of the exceptions, as in ``write``.
+            infos: What came along with the values, as in ``write``.
 
         Raises:
             LogError: If the rows cannot be written.
         """
-        texts = [None] * len(flats) if exceptions is None else exceptions
-        beyond = [None] * len(flats) if violations is None else violations.tolist()
-        columns = zip(flats, funs, starts, stops, texts, beyond, strict=True)
-        rows = [
-            self._row(number, flat, fun, start, stop, task, kind, batch, text, violation)
-            for number, (flat, fun, start, stop, text, violation) in enumerate(
-                columns, self._n_rows
-            )
-        ]
+        nothing: list[None] = [None] * len(flats)
+        beyond = nothing if violations is None else violations.tolist()
+        columns = zip(
+            flats, funs, starts, stops, exceptions or nothing, tracebacks or nothing,
+            infos or nothing, beyond, strict=True,
+        )  # fmt: skip
+        what = kind, task, int(batch)
+        rows = [self._row(self._n_rows + i, what, *column) for i, column in enumerate(columns)]
         with self._translated("A batch of evaluations could not be added"), self._raw:
             self._raw.execute("BEGIN IMMEDIATE")
             self._raw.executemany(_INSERT, rows)
@@ -230,22 +242,22 @@ class LogWriter:
     def _row(
         self,
         number: int,
+        what: tuple[Kind, Task, int],
         flat: NDArray[np.float64],
         fun: float | None,
         start: float,
         stop: float,
-        task: Task,
-        kind: Kind,
-        batch: int,
         exception: str | None,
+        traceback: str | None,
+        info: Any,
         violation: float | None,
     ) -> tuple[Any, ...]:
         """Return the values of a row in the order of the insert statement."""
         value, text = stored_value(fun, exception)
-        times = float(start), float(stop)
         key = evaluation_id(self.run_id, number)
-        head = key, self.run_id, number, kind, task, int(batch)
-        return (*head, value, *times, text, violation, encode(flat))
+        head = key, self.run_id, number, *what, value, float(start), float(stop), text
+        noted = None if info is None else json.dumps(info)
+        return (*head, storable(traceback), noted, violation, encode(flat))
 
     def finish(
         self, status: FinalStatus, *, success: bool | None, message: str | None, fun: float | None

@@ -174,7 +174,7 @@ class _AsWritten:
         matrix = self._aligned(raw)
         rows = np.zeros((len(matrix), len(self._space.names)))
         np.add.at(rows.T, self._demand.positions, matrix.T)
-        return np.stack([self._space.pull_back_flat(x, row) for row in rows])
+        return self._space.pull_back_flat(x, rows)
 
     def _call_at_start(self) -> Any:
         try:

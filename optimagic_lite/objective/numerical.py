@@ -15,17 +15,40 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from optimagic_lite.options import NumdiffOptions
+from optimagic_lite.options import NumdiffMethod, NumdiffOptions
 
 Array = NDArray[np.float64]
 
 EPS_DOUBLE = float(np.finfo(np.float64).eps)
 EPS_SINGLE = float(np.finfo(np.float32).eps)
 
-_NO_ROOM = 1e-150
+NO_ROOM = 1e-150
 
 # numbers in one block of points: 64 MB
 _BLOCK = 1 << 23
+
+
+@dataclass(frozen=True)
+class StepRule:
+    """Method and steps of difference quotients, where each parameter may have its own.
+
+    Args:
+        method: "central", "forward" or "backward".
+        step_size: Absolute steps, a number or shape (n,), NaN where the default holds; None means
+            the default everywhere.
+        scaling_factor: Multiplies the steps; a number or shape (n,).
+        min_steps: Smallest absolute steps, a number or shape (n,), or None.
+    """
+
+    method: NumdiffMethod = "central"
+    step_size: float | Array | None = None
+    scaling_factor: float | Array = 1.0
+    min_steps: float | Array | None = None
+
+    @property
+    def has_default_steps(self) -> bool:
+        """Whether some step depends on the precision of the function."""
+        return self.step_size is None or bool(np.isnan(self.step_size).any())
 
 
 @dataclass(frozen=True)
@@ -70,7 +93,7 @@ class Stencil:
 
 
 def make_stencil(
-    x: Array, lower: Array, upper: Array, options: NumdiffOptions, eps: float
+    x: Array, lower: Array, upper: Array, options: NumdiffOptions | StepRule, eps: float
 ) -> Stencil:
     """Plan a gradient.
 
@@ -84,7 +107,7 @@ def make_stencil(
     Returns:
         Points inside the bounds. Entries that the bounds pin to one value get derivative 0.
     """
-    h = _steps(x, options, eps)
+    h = step_sizes(x, options, eps)
     up, down = upper - x, x - lower
     index = np.arange(len(x))
     if options.method == "central":
@@ -107,7 +130,7 @@ def make_stencil(
         h = sign * np.minimum(h, np.where(flip, other, room))
         steps, weights, center_weight = h, np.ones(len(x)), np.full(len(x), -1.0)
     # no difference quotient fits into less room: 1 / h would overflow, or x + h be x
-    free = (np.abs(h) > _NO_ROOM) & (x + h != x)
+    free = (np.abs(h) > NO_ROOM) & (x + h != x)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         weights = weights / h[index]
         center_weight = np.where(free, center_weight / h, 0.0)
@@ -116,12 +139,16 @@ def make_stencil(
     return Stencil(x, index[keep], target[keep], weights[keep], center_weight)
 
 
-def _steps(x: Array, options: NumdiffOptions, eps: float) -> Array:
-    if options.step_size is not None:
-        h = np.full(len(x), float(options.step_size))
-    else:
+def step_sizes(
+    x: Array, options: NumdiffOptions | StepRule, eps: float, power: float | None = None
+) -> Array:
+    """Return positive steps; their default is ``eps ** power`` relative to the parameter."""
+    if power is None:
         power = 1 / 3 if options.method == "central" else 1 / 2
-        h = eps**power * np.maximum(np.abs(x), 0.1) * options.scaling_factor
+    h = eps**power * np.maximum(np.abs(x), 0.1)
+    if options.step_size is not None:
+        h = np.where(np.isnan(options.step_size), h, options.step_size)
+    h = h * options.scaling_factor
     if options.min_steps is not None:
         h = np.maximum(h, options.min_steps)
     # a step that is not lost in rounding, and exactly representable where it is taken
@@ -149,9 +176,8 @@ def hessian(
     Returns:
         Symmetric array of shape (n, n).
     """
-    steps = _steps(
-        x, NumdiffOptions("central", None, options.scaling_factor, options.min_steps), eps
-    )
+    rule = StepRule("central", None, options.scaling_factor, options.min_steps)
+    steps = step_sizes(x, rule, eps)
     columns = []
     for i, h in enumerate(steps):
         up, down = x.copy(), x.copy()

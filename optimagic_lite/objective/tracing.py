@@ -20,9 +20,11 @@ from optimagic_lite.compilation import (
     trace_function,
 )
 from optimagic_lite.exceptions import InvalidFunctionError
-from optimagic_lite.objective.kinds import check_scalar
+from optimagic_lite.objective.kinds import Kind
 from optimagic_lite.space.space import Space
 from optimagic_lite.space.trees import flatten_in_order
+
+_ONE_NUMBER = Kind()
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def trace(
     sign: float,
     *,
     check_purity: bool,
-    as_array: Callable[[Any], jax.Array] | None = None,
+    as_array: Callable[[Any], jax.Array] = _ONE_NUMBER.traced,
 ) -> Program:
     """Trace a user function.
 
@@ -114,8 +116,8 @@ def trace(
         space: Says how to build params.
         sign: 1 to minimize, -1 to maximize.
         check_purity: Trace a second time and compare.
-        as_array: Turns what it returns into one array; None means that it is a criterion, which
-            returns one number.
+        as_array: Turns what it returns into one array; the default is for criteria that return
+            one number.
 
     Raises:
         NotTraceableError: With the reason.
@@ -123,7 +125,6 @@ def trace(
     """
     if not space.tree.is_traceable:
         raise NotTraceableError("params holds pandas objects, which JAX cannot trace")
-    finish = as_array or _one_number
     reason: Exception | None = None
     for is_data in (_is_array_or_float, _is_array, lambda _: False):
         leaves, rebuild = flatten_in_order(kwargs)
@@ -134,7 +135,7 @@ def trace(
             filled = list(leaves)  # noqa: B023
             for i, value in zip(chosen, data, strict=True):  # noqa: B023
                 filled[i] = value
-            return finish(fun(space.trace(x), **rebuild(filled)))  # noqa: B023
+            return as_array(fun(space.trace(x), **rebuild(filled)))  # noqa: B023
 
         try:
             program = _trace_once(function, space, data, sign)
@@ -154,13 +155,6 @@ def trace(
         return program
     first_line = str(reason).strip().splitlines()[0] if str(reason).strip() else ""
     raise NotTraceableError(f"{type(reason).__name__}: {first_line}") from reason
-
-
-def _one_number(raw: Any) -> jax.Array:
-    value = check_scalar(raw)
-    if not jnp.issubdtype(value.dtype, jnp.floating):
-        raise NotTraceableError(f"fun returns {value.dtype} values")
-    return jnp.asarray(value, dtype=jnp.float64).reshape(())
 
 
 def _trace_once(

@@ -215,3 +215,59 @@ def align_numbers(value: Any, leaf: Leaf, template: Any, what: str) -> NDArray[n
             f"{where} has shape {array.shape}, but params has shape {leaf.shape} there."
         )
     return array.reshape(-1)
+
+
+def align_block(
+    value: Any, row: tuple[Leaf, Any], column: tuple[Leaf, Any], where: str
+) -> NDArray[np.float64]:
+    """Return a block of a matrix of derivatives: of one leaf with respect to another.
+
+    Args:
+        value: Of the shape of the first leaf, followed by that of the second. pandas objects are
+            aligned by index, everything else by position.
+        row: The first leaf, and the object that the user gave as this leaf, or None.
+        column: The second leaf, likewise.
+        where: How to call the block in messages.
+
+    Returns:
+        Shape (entries of the first leaf, entries of the second).
+
+    Raises:
+        ValueError: If shapes or indices do not fit; the text can be shown to the user.
+    """
+    outer, inner = row[0], column[0]
+    n_rows, n_columns = outer.stop - outer.start, inner.stop - inner.start
+    if is_frame(value):
+        value = _ordered(_ordered(value, column, where, axis=1), row, where, axis=0)
+    elif is_series(value) and n_rows == 1:
+        return align_numbers(value, *column, where)[None]
+    elif is_series(value):
+        return align_numbers(value, *row, where)[:, None]
+    try:
+        if np.iscomplexobj(value):
+            raise TypeError("some are complex")
+        array = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where} does not consist of real numbers: {error}") from error
+    expected = (*outer.shape, *inner.shape)
+    shapes = {expected, (n_rows, *inner.shape), (n_rows, n_columns)}
+    if n_rows == 1:
+        shapes |= {inner.shape, (n_columns,)}
+    if n_columns == 1:
+        shapes |= {outer.shape, (n_rows,)}
+    if array.shape not in shapes:
+        raise ValueError(f"{where} has shape {array.shape}, not {expected}.")
+    return array.reshape(n_rows, n_columns)
+
+
+def _ordered(value: Any, side: tuple[Leaf, Any], where: str, axis: int) -> Any:
+    """Return a DataFrame with one axis in the order of a leaf that is a pandas object."""
+    leaf, template = side
+    if leaf.kind not in ("series", "frame") or template is None:
+        return value
+    labels = value.axes[axis]
+    if len(labels) != len(template) or not labels.isin(template.index).all():
+        raise ValueError(
+            f"the {'columns' if axis else 'index'} of {where} are not those of params."
+        )
+    return value.reindex(template.index, axis=axis)

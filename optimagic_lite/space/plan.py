@@ -82,7 +82,18 @@ class Plan:
         return self.n_plain + len(self.constants) + sum(len(b.members) for b in self.blocks)
 
     def sums(self, gradient: Array) -> Array:
-        """Add up a flat gradient over the parameters that share a place, shape (n_places,)."""
+        """Add up flat gradients over the parameters that share a place.
+
+        Args:
+            gradient: Shape (n_params,), or (m, n_params).
+
+        Returns:
+            Shape (n_places,), or (m, n_places).
+        """
+        if gradient.ndim == 2:
+            out = np.zeros((self.n_places, len(gradient)))
+            np.add.at(out, self.gather, gradient.T)
+            return out.T
         sums = np.bincount(self.gather, gradient, minlength=self.n_places)
         return np.asarray(sums, dtype=np.float64)
 

@@ -263,11 +263,19 @@ class Space:
         return self.pull_back_flat(x, self.tree.align(gradient, what))
 
     def pull_back_flat(self, x: Array, flat: Array) -> Array:
-        """Turn a flat gradient with respect to params into one with respect to x."""
+        """Turn a flat gradient with respect to params into one with respect to x.
+
+        Args:
+            x: Where, shape (n_x,).
+            flat: Shape (n_params,), or (m, n_params) for m gradients.
+        """
+        if self._has_blocks and flat.ndim == 2:
+            rows = jax.vmap(self._trace_pull_back, in_axes=(None, 0))
+            return np.array(self.call(f"pull back {len(flat)}", rows, x, flat))
         if self._has_blocks:
             return np.array(self.call("pull back", self._trace_pull_back, x, flat))
         if self.plan is not None:
-            flat = self.plan.sums(flat)[: self.n_x]
+            flat = self.plan.sums(flat)[..., : self.n_x]
         return flat if self.scale is None else flat * self.scale.factor
 
     def _trace_pull_back(self, x: jax.Array, flat: jax.Array) -> jax.Array:

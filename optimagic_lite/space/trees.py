@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from optimagic_lite.exceptions import InvalidParamsError, did_you_mean
 from optimagic_lite.space.leaves import (
     Leaf,
+    align_block,
     align_numbers,
     build,
     classify,
@@ -176,18 +177,12 @@ class ParamTree:
             ValueError: If it does not fit; the text can be shown to the user.
         """
         n = self.n_params
-        if isinstance(tree, (np.ndarray, jax.Array)) and np.size(tree) == n * n:
-            return np.array(tree, dtype=np.float64).reshape(n, n)
+        if isinstance(tree, (np.ndarray, jax.Array)) and tree.shape == (n, n):
+            return np.array(tree, dtype=np.float64)
         out = np.empty((n, n))
-        for row, inner in zip(self.leaves, _collect(self._root, tree, what), strict=True):
-            for column, block in zip(self.leaves, _collect(self._root, inner, what), strict=True):
-                shape = (row.stop - row.start, column.stop - column.start)
-                if np.size(block) != shape[0] * shape[1]:
-                    raise ValueError(
-                        f"entry {row.name!r}, {column.name!r} of {what} has shape "
-                        f"{np.shape(block)}, not {row.shape + column.shape}."
-                    )
-                out[row.start : row.stop, column.start : column.stop] = np.reshape(block, shape)
+        rows = zip(self.leaves, self._templates, _collect(self._root, tree, what), strict=True)
+        for leaf, template, inner in rows:
+            out[leaf.start : leaf.stop] = self._block_row(inner, leaf, template, what)
         return out
 
     def align_rows(self, tree: Any, n_rows: int, what: str) -> NDArray[np.float64]:
@@ -202,16 +197,48 @@ class ParamTree:
         Raises:
             ValueError: If it does not fit; the text can be shown to the user.
         """
-        out = np.empty((n_rows, self.n_params))
-        for leaf, block in zip(self.leaves, _collect(self._root, tree, what), strict=True):
-            width = leaf.stop - leaf.start
-            if np.size(block) != n_rows * width:
-                raise ValueError(
-                    f"entry {leaf.name!r} of {what} has shape {np.shape(block)}, not "
-                    f"{(n_rows, *leaf.shape)}."
-                )
-            out[:, leaf.start : leaf.stop] = np.reshape(block, (n_rows, width))
+        return self._block_row(tree, Leaf((), "numpy", (n_rows,), 0, n_rows), None, what)
+
+    def _block_row(self, tree: Any, row: Leaf, row_template: Any, what: str) -> NDArray[np.float64]:
+        """Return rows of a matrix of derivatives: those of one leaf of what is differentiated."""
+        out = np.empty((row.stop - row.start, self.n_params))
+        columns = zip(self.leaves, self._templates, _collect(self._root, tree, what), strict=True)
+        for leaf, template, block in columns:
+            where = f"entry {leaf.name!r} of {what}" if leaf.path else what
+            out[:, leaf.start : leaf.stop] = align_block(
+                block, (row, row_template), (leaf, template), where
+            )
         return out
+
+    def align_jacobian(self, tree: Any, outer: ParamTree, what: str) -> NDArray[np.float64]:
+        """Return the matrix of a Jacobian whose function returns any tree.
+
+        Args:
+            tree: A tree built like what the function returns, whose leaves are trees aligned with
+                params, with leaves of the outer shape followed by the inner shape; or a matrix of
+                shape (n_rows, n_params).
+            outer: Structure of what the function returns.
+            what: How to call it in messages.
+
+        Raises:
+            ValueError: If it does not fit; the text can be shown to the user.
+        """
+        shape = (outer.n_params, self.n_params)
+        is_leaf = isinstance(outer._root, _LeafNode)
+        is_matrix = isinstance(tree, (np.ndarray, jax.Array)) and tree.shape == shape
+        if is_matrix and not (is_leaf and isinstance(self._root, _LeafNode)):
+            if not (self._is_sorted and outer._is_sorted):
+                raise ValueError(
+                    f"{what} is a matrix, whose order is ambiguous, because keys are not sorted "
+                    "and JAX sorts them. Return a tree."
+                )
+            return np.array(tree, dtype=np.float64)
+        blocks = [tree] if is_leaf else _collect(outer._root, tree, what)
+        rows = [
+            self._block_row(block, leaf, template, what)
+            for leaf, template, block in zip(outer.leaves, outer._templates, blocks, strict=True)
+        ]
+        return np.concatenate(rows)
 
     def start_values(self) -> NDArray[np.float64]:
         """Return the flat vector of the params from which the structure was read."""

@@ -1,0 +1,105 @@
+"""Evaluates many points at once: in one compiled call, one after the other, or on several cores."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimagic_lite.exceptions import InvalidFunctionError
+from optimagic_lite.failures import Failure, exception_message
+from optimagic_lite.objective.objective import Objective
+from optimagic_lite.parallel import TaskFailure
+
+Array = NDArray[np.float64]
+
+
+@dataclass
+class Batch:
+    """What the evaluation of k points gave.
+
+    Attributes:
+        values: Shape (k,), or (k, m) where a value has m entries; NaN where there is none.
+        failures: What went wrong, by the number of the point.
+        infos: What the user's function returned along with the values; None if nothing.
+        n_done: Number of points that were evaluated: after a failure, the rest may be left out.
+    """
+
+    values: Array
+    failures: dict[int, Failure] = field(default_factory=dict)
+    infos: list[dict[str, Any] | None] | None = None
+    n_done: int = 0
+
+
+def evaluate_batch(
+    objective: Objective,
+    xs: Array,
+    n_entries: int,
+    *,
+    stop_at_failure: bool,
+    with_info: bool,
+    on_cores: bool,
+) -> Batch:
+    """Evaluate an objective at points of shape (k, n_x).
+
+    Exceptions of the user's function are kept; values that are not finite are left as they are.
+
+    Args:
+        objective: What is evaluated.
+        xs: The points.
+        n_entries: Number of entries of a value.
+        stop_at_failure: Whether to leave out the points after an exception.
+        with_info: Whether to ask for what comes along with the values.
+        on_cores: Whether to use as many cores as the user has asked for.
+
+    Raises:
+        InvalidFunctionError: If the user's function returns something that it must not.
+    """
+    shape = (len(xs), n_entries) if objective.kind.is_vector else (len(xs),)
+    batch = Batch(np.full(shape, np.nan))
+    if objective.program is not None:
+        # not everything that JAX compiles can be batched, a callback for one
+        with contextlib.suppress(Exception):
+            batch.values[:], batch.n_done = objective.values(xs), len(xs)
+    elif objective.many is not None and on_cores:
+        for i, found in enumerate(objective.many(xs)):
+            _take(objective, found, i, batch)
+        batch.n_done = len(xs)
+    info = objective.info if with_info else None
+    batch.infos = None if info is None else [None] * len(xs)
+    for i, x in enumerate(xs):
+        if batch.n_done <= i:
+            batch.n_done = i + 1
+            _take(objective, _evaluate(objective, x), i, batch)
+            if i in batch.failures and stop_at_failure:
+                break
+        if info is not None and batch.infos is not None and i not in batch.failures:
+            batch.infos[i] = info(x)
+    return batch
+
+
+def _evaluate(objective: Objective, x: Array) -> Any:
+    """Return the value at a point, or what was raised there."""
+    try:
+        return objective.value(x)
+    except InvalidFunctionError:
+        raise
+    except Exception as error:
+        return TaskFailure.of(error)
+
+
+def _take(objective: Objective, found: Any, i: int, batch: Batch) -> None:
+    """Keep the value of point i, or what went wrong there."""
+    if isinstance(found, TaskFailure):
+        message = exception_message(found.exception)
+        batch.failures[i] = Failure(message, found.exception, found.traceback)
+    elif np.shape(found) != batch.values.shape[1:]:
+        raise InvalidFunctionError(
+            f"fun returned {np.size(found)} {objective.kind.described}, and "
+            f"{batch.values.shape[1]} at the start."
+        )
+    else:
+        batch.values[i] = found

@@ -1,0 +1,1 @@
+"""Derivatives, covariances and standard errors at the solution of a run."""
