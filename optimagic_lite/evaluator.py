@@ -312,17 +312,18 @@ class Evaluator:
         self._is_starting = False
 
     def _check_agreement(self, plain_value: Any) -> None:
-        """Refuse a ``fun_and_jac`` of the user whose value is another one than that of ``fun``."""
+        """Warn of a ``fun_and_jac`` of the user whose value is another one than that of ``fun``."""
         found = self._last_value
         if self.objective.derivatives.kind != "user" or not np.isfinite(plain_value).all():
             return
         if np.shape(found) != np.shape(plain_value) or not np.allclose(
             found, plain_value, rtol=1e-3, atol=1e-6 * float(np.abs(plain_value).max())
         ):
-            raise InvalidFunctionError(
+            # no error, because both may be simulated
+            warn_user(
                 f"fun and fun_and_jac give two values at the start, "
                 f"{self.user_value(self._kind.total(plain_value)):.10g} and "
-                f"{self.user_value(self._kind.total(found)):.10g}."
+                f"{self.user_value(self._kind.total(found)):.10g}. The run uses fun_and_jac alone."
             )
 
     def start_failure(self, error: Exception, seconds: float) -> UserFunctionRuntimeError:
@@ -408,12 +409,12 @@ class Evaluator:
         total = self._kind.total(value)
         if not math.isfinite(total):
             return Failure(self._value_trouble(value, total))
-        if not self._is_starting and np.size(value) != self._n_entries:
+        if self._kind.is_vector and not self._is_starting and len(value) != self._n_entries:
             raise InvalidFunctionError(
                 f"fun returned {np.size(value)} {self._kind.described}, and "
                 f"{self._n_entries} at the start."
             )
-        if derivative is None or all_finite(total, derivative.ravel()):
+        if derivative is None or all_finite(total, derivative):
             return None
         return Failure(self._derivative_trouble(derivative))
 

@@ -140,8 +140,7 @@ def value_message(value: float) -> str:
 
 
 def all_finite(f: float, gradient: Array) -> bool:
-    """Tell whether a value and a gradient are finite."""
+    """Tell whether a value and a gradient, or a Jacobian, are finite."""
+    flat = gradient if gradient.ndim == 1 else gradient.ravel()
     # the sum of squares is not finite if an entry is not; it is much cheaper than isfinite
-    return math.isfinite(f) and (
-        math.isfinite(gradient.dot(gradient)) or bool(np.isfinite(gradient).all())
-    )
+    return math.isfinite(f) and (math.isfinite(flat.dot(flat)) or bool(np.isfinite(flat).all()))

@@ -1195,21 +1195,17 @@ def test_keys_that_change_are_refused():
         om.minimize(om.mark.least_squares(renames), np.ones(2), "scipy_ls_trf")
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda r, J: (r + 1, J), "two values at the start, 14 and 5"),
-        (lambda r, J: (r[:2], J[:2]), r"shape \(2, 3\), not \(3, 3\)"),
-    ],
-)
-def test_fun_and_jac_must_agree_with_fun(change, message):
+def test_fun_and_jac_must_agree_with_fun():
     def fun(x):
         return x - np.array([1.0, 2.0, 3.0])
 
     mark = om.mark.least_squares
-    joint = mark(lambda x: change(fun(x), np.eye(3)))
-    with pytest.raises(InvalidFunctionError, match=message):
-        om.minimize(mark(fun), np.zeros(3), "scipy_ls_trf", fun_and_jac=joint)
+    other = mark(lambda x: (fun(x) + 1, np.eye(3)))
+    with pytest.warns(UserWarning, match="two values at the start, 14 and 5"):
+        om.minimize(mark(fun), np.zeros(3), "scipy_ls_trf", fun_and_jac=other)
+    fewer = mark(lambda x: (fun(x)[:2], np.eye(3)[:2]))
+    with pytest.raises(InvalidFunctionError, match=r"shape \(2, 3\), not \(3, 3\)"):
+        om.minimize(mark(fun), np.zeros(3), "scipy_ls_trf", fun_and_jac=fewer)
 
 
 def test_a_partial_keeps_the_mark():

@@ -233,6 +233,8 @@ class Kind:
 
     def total(self, value: Any) -> float:
         """Return the criterion of what the algorithm got."""
+        if self.target == "scalar":
+            return float(value)
         with np.errstate(over="ignore", invalid="ignore"):
             return float(self.reduced(value))
 

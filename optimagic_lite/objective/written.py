@@ -88,6 +88,8 @@ class AsWritten:
         self._space = space
         self._sign = sign
         self._kind = kind
+        self._kind_of_jac = Kind(functions.jac_structure, kind.target)
+        self._kind_of_both = Kind(functions.fun_and_jac_structure, kind.target)
         self._last: tuple[Array, Any] | None = None
         self._outer: ParamTree | None = None
         self.flat_gradient: Callable[[Array], Array] | None = None
@@ -173,7 +175,7 @@ class AsWritten:
     def value_and_derivative(self, x: Array) -> tuple[Any, Array]:
         """Return value and derivative from ``fun_and_jac``."""
         raw, derivative = self._call_fun_and_jac(x)
-        kind = Kind(self._f.fun_and_jac_structure, self._kind.target)
+        kind = self._kind_of_both
         value = self._sign * kind.value(raw)
         self.remember(x, raw)
         flat = self._flat(kind, x, raw, derivative, _FUN_AND_JAC)
@@ -181,8 +183,7 @@ class AsWritten:
 
     def derivative(self, x: Array) -> Array:
         """Return the derivative from ``jac``: of shape (n_x,), or (m, n_x) of a vector."""
-        kind = Kind(self._f.jac_structure, self._kind.target)
-        flat = self._flat(kind, x, None, self._call_jac(x), _JAC)
+        flat = self._flat(self._kind_of_jac, x, None, self._call_jac(x), _JAC)
         return self._sign * self._space.pull_back_flat(x, flat)
 
     def gradient_of_params(self, x: Array) -> Array:
