@@ -125,8 +125,7 @@ def is_steep(evaluator: Evaluator) -> bool:
 
 def _step(evaluator: Evaluator, gradient: Array) -> Array:
     """Return a step against a gradient in x that stays inside the bounds."""
-    space, x = evaluator.space, evaluator.best_x
-    return np.asarray(np.clip(x - gradient, space.lower, space.upper) - x)
+    return evaluator.space.projected(evaluator.best_x, -gradient)
 
 
 def _suspects(evaluator: Evaluator) -> list[_Suspect]:

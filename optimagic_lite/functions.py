@@ -164,33 +164,40 @@ def _parameter_names(function: Callable[..., Any]) -> list[str]:
 def _check_args(
     name: str, function: Callable[..., Any], n_positional: int, args: tuple[Any, ...]
 ) -> None:
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return
-    try:
-        signature.bind(*[None] * n_positional, *args)
-    except TypeError as error:
+    error = _refusal(function, n_positional + len(args), {})
+    if error is not None:
         raise InvalidKwargsError(
-            f"{name}{signature} cannot be called with {len(args)} further arguments: {error}. args "
-            "go to all functions; give each its own in fun_kwargs, jac_kwargs and so on."
+            f"{name}{inspect.signature(function)} cannot be called with {len(args)} further "
+            f"arguments: {error}. args go to all functions; give each its own in fun_kwargs, "
+            "jac_kwargs and so on."
         ) from error
 
 
 def _check_call(
     name: str, function: Callable[..., Any], n_positional: int, owner: str, kwargs: dict[str, Any]
 ) -> None:
+    error = _refusal(function, n_positional, kwargs)
+    if error is not None:
+        raise InvalidKwargsError(
+            f"{name}{inspect.signature(function)} cannot be called with params and "
+            f"{owner}={sorted(kwargs)}: {error}. Further arguments of {name} are passed by name in "
+            f"{owner}."
+        ) from error
+
+
+def _refusal(
+    function: Callable[..., Any], n_positional: int, kwargs: dict[str, Any]
+) -> TypeError | None:
+    """Return why a function cannot be called so; None if it can, or has no signature."""
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
-        return
+        return None
     try:
         signature.bind(*[None] * n_positional, **kwargs)
     except TypeError as error:
-        raise InvalidKwargsError(
-            f"{name}{signature} cannot be called with params and {owner}={sorted(kwargs)}: "
-            f"{error}. Further arguments of {name} are passed by name in {owner}."
-        ) from error
+        return error
+    return None
 
 
 def _first_of(fun_and_jac: Callable[..., Any]) -> Callable[..., Any]:

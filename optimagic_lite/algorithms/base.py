@@ -408,15 +408,15 @@ def run(chosen: Algorithm, evaluator: Evaluator, plain_value: Any, seconds: floa
 
 def _solve(chosen: Algorithm, evaluator: Evaluator) -> Outcome:
     """Solve, and anew from a better point where the solution deceives."""
-    info, start = chosen.algo_info, evaluator.space.x0
-    has_jacobian = info.solver_type == "least_squares"
+    start = evaluator.space.x0
+    has_residuals = chosen.algo_info.solver_type == "least_squares"
     outcome = chosen.solve(evaluator, start.copy())
     for _ in range(_MAX_RESTARTS):
         if outcome.status in _LIMITS:
             return outcome
         try:
             point = lower_point(evaluator)
-            if point is None and has_jacobian and outcome.success:
+            if point is None and has_residuals and outcome.success:
                 # a failure on the way says nothing against what was found
                 with contextlib.suppress(UserFunctionRuntimeError):
                     point = further(evaluator)
@@ -432,7 +432,7 @@ def _solve(chosen: Algorithm, evaluator: Evaluator) -> Outcome:
             return dataclasses.replace(
                 outcome, success=False, message=str(stop), status=stop.stop.status
             )
-    if has_jacobian:
+    if has_residuals:
         # a limit or a failure that is met now says nothing against what was found
         with contextlib.suppress(StopRun, UserFunctionRuntimeError):
             if refine(evaluator) and outcome.success:

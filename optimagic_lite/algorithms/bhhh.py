@@ -102,7 +102,7 @@ class _Search:
 
     def __init__(self, evaluator: Evaluator, x: Array) -> None:
         self._evaluator = evaluator
-        self._lower, self._upper = evaluator.space.lower, evaluator.space.upper
+        self._space = evaluator.space
         self._length = 1.0
         self._n_steps = 0
         self._move_to(x, evaluator.fun(x), evaluator.jac(x))
@@ -113,10 +113,7 @@ class _Search:
         self.steepness = self._steepness(x, self._gradient)
 
     def _steepness(self, x: Array, gradient: Array) -> float:
-        return float(np.abs(self._clipped(x - gradient) - x).max())
-
-    def _clipped(self, x: Array) -> Array:
-        return np.asarray(np.clip(x, self._lower, self._upper))
+        return float(np.abs(self._space.projected(x, -gradient)).max())
 
     def step(self) -> float | None:
         """Move to a better point.
@@ -133,7 +130,7 @@ class _Search:
         return None
 
     def _promise(self, direction: Array) -> float:
-        return -float(self._gradient @ (self._clipped(self._x + direction) - self._x))
+        return -float(self._gradient @ self._space.projected(self._x, direction))
 
     def _newton(self) -> Array:
         """Return the step of the method for entries that bounds do not hold.
@@ -141,7 +138,7 @@ class _Search:
         With scores S it is ``-(S' S)^-1 S' 1``: minus the coefficients of a regression of ones on
         the scores.
         """
-        held = held_by_bounds(self._x, self._gradient, self._lower, self._upper)
+        held = held_by_bounds(self._evaluator, self._x, self._gradient)
         return regression_step(self._scores, np.ones(len(self._scores)), held)
 
     def _steepest(self) -> Array:
@@ -153,7 +150,7 @@ class _Search:
         """Try shorter and shorter steps until one is better; move there."""
         length = self._length
         for i in range(_MAX_TRIALS):
-            x = self._clipped(self._x + length * direction)
+            x = np.clip(self._x + length * direction, self._space.lower, self._space.upper)
             if np.array_equal(x, self._x):
                 return False
             contributions = self._evaluator.fun(x)

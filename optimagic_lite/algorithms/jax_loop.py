@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimagic_lite.algorithms.base import Outcome
+from optimagic_lite.algorithms.regression import NOISE, cosine
 from optimagic_lite.objective.exact import value_and_derivative
 from optimagic_lite.objective.kinds import Kind
 from optimagic_lite.stopping import Stop
@@ -34,8 +35,6 @@ _MAX_STEPS = 256
 _NO_LIMIT = 2**62
 _BUFFER = 1 << 20
 _SLOW_CHUNK = 0.1
-# a residual, relative to what it is the difference of, that counts as zero
-_NOISE = 100 * float(np.finfo(np.float64).eps)
 
 
 class Stepper(Protocol):
@@ -304,9 +303,9 @@ def _advance(
     scale = jnp.maximum(jnp.maximum(jnp.abs(f), jnp.abs(carry.f)), least)
     by_g, is_zero = jnp.abs(g).max() <= tol.gtol_abs, jnp.asarray(False)
     if kind.target == "least_squares":
-        by_g |= _cosine(value, carry.derivative_trial) <= tol.gtol_rel
+        by_g |= cosine(value, carry.derivative_trial, jnp) <= tol.gtol_rel
         parts = jnp.abs(carry.derivative_trial) @ jnp.abs(x)
-        is_zero = f <= _NOISE**2 * jnp.maximum(settings.f0, parts @ parts)
+        is_zero = f <= NOISE**2 * jnp.maximum(settings.f0, parts @ parts)
     by_f = (change <= tol.ftol_rel * scale) & (tol.ftol_rel > 0)
     by_f |= (change <= tol.ftol_abs) & (tol.ftol_abs > 0)
     by_x = (step / jnp.maximum(jnp.abs(x), 1.0)).max() <= tol.xtol_rel
@@ -332,13 +331,6 @@ def _advance(
         n_iterations=n_iterations,
         status=status,
     )
-
-
-def _cosine(residuals: jax.Array, jacobian: jax.Array) -> jax.Array:
-    """Return the largest cosine of an angle between residuals and a column of their Jacobian."""
-    lengths = jnp.linalg.norm(jacobian, axis=0) * jnp.linalg.norm(residuals)
-    products = jnp.abs(residuals @ jacobian)
-    return jnp.where(lengths > 0, products / jnp.where(lengths > 0, lengths, 1.0), 0.0).max()
 
 
 def _penalty(x: jax.Array, settings: _Settings) -> tuple[jax.Array, jax.Array]:

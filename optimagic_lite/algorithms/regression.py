@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ _N_LENGTHS = 12
 _RANK = 1e-10
 _MAX_REFINEMENTS = 50
 # a residual, relative to its parts, and a sum of squares, relative to the first, that count as zero
-_NOISE = 100 * float(np.finfo(np.float64).eps)
+NOISE = 100 * float(np.finfo(np.float64).eps)
 # a step that promises to lower the sum of squares by more, relative to it, is no refinement
 _LONGEST = 1e-6
 # a change of the sum of squares, relative to it, that rounding alone may cause
@@ -48,16 +48,23 @@ def regression_step(matrix: Array, target: Array, held: NDArray[np.bool_]) -> Ar
     return step
 
 
-def cosine(residuals: Array, jacobian: Array) -> float:
-    """Return the largest cosine of an angle between residuals and a column of their Jacobian."""
-    lengths = np.linalg.norm(jacobian, axis=0) * np.linalg.norm(residuals)
-    products = np.abs(residuals @ jacobian)
-    return float((products / np.where(lengths > 0, lengths, 1.0)).max())
+def cosine(residuals: Any, jacobian: Any, xp: Any = np) -> Any:
+    """Return the largest cosine of an angle between residuals and a column of their Jacobian.
+
+    Args:
+        residuals: Shape (m,).
+        jacobian: Shape (m, n).
+        xp: NumPy, or jax.numpy inside JAX.
+    """
+    lengths = xp.linalg.norm(jacobian, axis=0) * xp.linalg.norm(residuals)
+    products = xp.abs(residuals @ jacobian)
+    return (products / xp.where(lengths > 0, lengths, 1.0)).max()
 
 
-def held_by_bounds(x: Array, gradient: Array, lower: Array, upper: Array) -> NDArray[np.bool_]:
+def held_by_bounds(evaluator: Evaluator, x: Array, gradient: Array) -> NDArray[np.bool_]:
     """Tell which entries of x a bound holds: the criterion falls beyond it."""
-    return np.asarray(((x <= lower) & (gradient > 0)) | ((x >= upper) & (gradient < 0)))
+    space = evaluator.space
+    return np.asarray(((x <= space.lower) & (gradient > 0)) | ((x >= space.upper) & (gradient < 0)))
 
 
 def further(evaluator: Evaluator) -> Array | None:
@@ -139,7 +146,7 @@ class _Point:
         self.x = x
         self.f = float(residuals @ residuals)
         self.gradient = 2 * residuals @ jacobian
-        held = held_by_bounds(x, self.gradient, lower, upper)
+        held = held_by_bounds(evaluator, x, self.gradient)
         self._step = regression_step(jacobian, residuals, held)
         if not ((lower <= x + self._step) & (x + self._step <= upper)).all():
             self._step = _bounded_step(jacobian, residuals, lower - x, upper - x)
@@ -147,8 +154,8 @@ class _Point:
         moved = self.next - x
         self.promise = -float(self.gradient @ moved) / 2
         after = residuals + jacobian @ moved
-        noise = _NOISE * float(np.linalg.norm(np.abs(jacobian) @ np.abs(x)))
-        nothing = max(noise**2, _NOISE * abs(evaluator.start_fun))
+        noise = NOISE * float(np.linalg.norm(np.abs(jacobian) @ np.abs(x)))
+        nothing = max(noise**2, NOISE * abs(evaluator.start_fun))
         # where x is transformed, its Jacobian may be singular at a minimum; see ``escape``
         is_known = self.f > nothing and not evaluator.space.is_curved
         self.left = 1 - float(after @ after) / self.f if is_known else 0.0

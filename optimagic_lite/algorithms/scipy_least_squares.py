@@ -29,12 +29,12 @@ Array = NDArray[np.float64]
 
 # no limit: the evaluator counts
 _NO_LIMIT = 2**31 - 1
-# SciPy refuses to be told to ignore all of its tests
 _BY_CALLBACK = -2
 _ORTHOGONAL = (
     "The cosine of the angle between the residuals and each column of the Jacobian is below "
     "convergence_gtol_rel."
 )
+# SciPy refuses to be told to ignore all of its tests
 _LEAST_TOLERANCE = float(np.finfo(np.float64).eps)
 
 

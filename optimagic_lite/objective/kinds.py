@@ -166,7 +166,10 @@ class Kind:
         plain = plain_value(raw)
         if self.structure == "scalar":
             return scalar_value(plain)
-        entries = self.entries(plain)
+        return self.value_of(self.entries(plain))
+
+    def value_of(self, entries: Array) -> Any:
+        """Return what the algorithm gets of contributions or residuals, shape (m,)."""
         if self.target == self.structure:
             return entries
         if self.target == "likelihood":

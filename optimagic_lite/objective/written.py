@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 
 from optimagic_lite.exceptions import InvalidFunctionError
 from optimagic_lite.mark import Structure
-from optimagic_lite.objective.kinds import Kind, described, info_of, plain_value
+from optimagic_lite.objective.kinds import (
+    Kind,
+    described,
+    info_of,
+    plain_value,
+    structure_of_value,
+)
 from optimagic_lite.objective.outputs import output_tree
 from optimagic_lite.parallel import BatchEvaluator, TaskFailure
 from optimagic_lite.space.space import Space
@@ -100,13 +106,18 @@ class AsWritten:
         """Return the value: a float, or a vector of contributions or residuals."""
         raw = self._f.fun(self._space.to_params(x), **self._f.fun_kwargs)
         self.remember(x, raw)
-        return self._sign * self._kind.value(self._aligned_value(raw))
+        return self._value_of(raw)
 
-    def _aligned_value(self, raw: Any) -> Any:
+    def _value_of(self, raw: Any) -> Any:
+        """Return the value that a return value stands for, in the order of the first one."""
+        kind = self._kind
+        if kind.structure == "scalar":
+            return self._sign * kind.value(raw)
+        structure_of_value(raw, kind.structure)
+        return self._sign * kind.value_of(self._aligned_entries(plain_value(raw)))
+
+    def _aligned_entries(self, plain: Any) -> Array:
         """Return residuals or contributions in the order of the first ones; they are as many."""
-        plain = plain_value(raw)
-        if self._kind.structure == "scalar":
-            return raw
         # refuses what cannot be residuals at all
         entries = self._kind.entries(plain)
         if self._outer is None:
@@ -128,7 +139,7 @@ class AsWritten:
     def start(self, x: Array, raw: Any) -> None:
         """Take note of the first value, with which all others are aligned."""
         self.remember(x, raw)
-        self._aligned_value(raw)
+        self._value_of(raw)
 
     def remember(self, x: Array, raw: Any) -> None:
         """Take note of what ``fun`` returned at x, so that it need not be called there again."""
@@ -152,12 +163,7 @@ class AsWritten:
         task = partial(_call_anywhere, self._f.fun, self._f.fun_kwargs)
         params = [self._space.to_params(x) for x in xs]
         out = evaluate(task, params, n_cores=n_cores, error_handling="raise")
-        return [
-            raw
-            if isinstance(raw, TaskFailure)
-            else self._sign * self._kind.value(self._aligned_value(raw))
-            for raw in out
-        ]
+        return [raw if isinstance(raw, TaskFailure) else self._value_of(raw) for raw in out]
 
     def info(self, x: Array) -> dict[str, Any] | None:
         """Return the info that ``fun`` returned with its value at x."""

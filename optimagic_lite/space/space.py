@@ -396,6 +396,10 @@ class Space:
         assert self.plan is not None
         return self.plan.sums(gradient)[self._places(block.members)]
 
+    def projected(self, x: Array, step: Array) -> Array:
+        """Return what of a step from x stays inside the bounds on x."""
+        return np.asarray(np.clip(x + step, self.lower, self.upper) - x)
+
     def _unscaled(self, x: Array) -> Array:
         return x if self.scale is None else self.scale.unscaled(x)
 
