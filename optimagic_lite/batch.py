@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from optimagic_lite.exceptions import InvalidFunctionError
 from optimagic_lite.failures import Failure, exception_message
 from optimagic_lite.objective.objective import Objective
-from optimagic_lite.parallel import TaskFailure
+from optimagic_lite.parallel import Cores, TaskFailure
 
 Array = NDArray[np.float64]
 
@@ -41,7 +41,7 @@ def evaluate_batch(
     *,
     stop_at_failure: bool,
     with_info: bool,
-    on_cores: bool,
+    cores: Cores,
 ) -> Batch:
     """Evaluate an objective at points of shape (k, n_x).
 
@@ -53,7 +53,7 @@ def evaluate_batch(
         n_entries: Number of entries of a value.
         stop_at_failure: Whether to leave out the points after an exception.
         with_info: Whether to ask for what comes along with the values.
-        on_cores: Whether to use as many cores as the user has asked for.
+        cores: Where a criterion that is not JAX is evaluated.
 
     Raises:
         InvalidFunctionError: If the user's function returns something that it must not.
@@ -64,8 +64,8 @@ def evaluate_batch(
         # not everything that JAX compiles can be batched, a callback for one
         with contextlib.suppress(Exception):
             batch.values[:], batch.n_done = objective.values(xs), len(xs)
-    elif objective.many is not None and on_cores:
-        for i, found in enumerate(objective.many(xs)):
+    elif objective.many is not None and cores.n_cores > 1:
+        for i, found in enumerate(objective.many(xs, cores)):
             _take(objective, found, i, batch)
         batch.n_done = len(xs)
     info = objective.info if with_info else None

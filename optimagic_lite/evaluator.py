@@ -32,6 +32,7 @@ from optimagic_lite.history import History, Kind, Task
 from optimagic_lite.objective import numerical
 from optimagic_lite.objective.constraints import NativeConstraint
 from optimagic_lite.objective.objective import Objective
+from optimagic_lite.parallel import Cores
 from optimagic_lite.progress import Progress
 from optimagic_lite.recorder import Recorder
 from optimagic_lite.space.space import Space
@@ -45,6 +46,7 @@ Array = NDArray[np.float64]
 _MAX_REPEATS = 1_000
 # points whose constraints are remembered: solvers come back to their last and their best ones
 _N_REMEMBERED = 16
+_ONE_CORE = Cores()
 
 
 @dataclass(frozen=True)
@@ -241,12 +243,17 @@ class Evaluator:
         parts = [c.violation(self.constraint(i, x)) for i, c in enumerate(self.constraints)]
         return max(float(outside), *parts, 0.0)
 
-    def batch_fun(self, xs: Array, kind: Kind = "path") -> Array:
+    def batch_fun(self, xs: Array, kind: Kind = "path", cores: Cores = _ONE_CORE) -> Array:
         """Return values of the criterion, shape (k,), at points of shape (k, n_x).
 
         They are evaluated and recorded as one batch.
+
+        Args:
+            xs: The points.
+            kind: Why they are evaluated.
+            cores: Where, if the criterion is not JAX; a JAX criterion is one compiled call.
         """
-        values = self._kind.totals(self._evaluate_batch(xs, kind))
+        values = self._kind.totals(self._evaluate_batch(xs, kind, cores))
         failed = np.flatnonzero(np.isnan(values))
         values[failed] = [self.penalty(xs[i])[0] for i in failed]
         return values
@@ -621,8 +628,10 @@ class Evaluator:
         while True:
             stencil = numerical.make_stencil(x, lower, upper, options, self._eps)
             if center is None:
-                center = self._evaluate_batch(x[None], "derivative")[0]
-            blocks = [self._evaluate_batch(b, "derivative") for b in stencil.blocks()]
+                center = self._evaluate_batch(x[None], "derivative", _ONE_CORE)[0]
+            blocks = [
+                self._evaluate_batch(b, "derivative", options.cores) for b in stencil.blocks()
+            ]
             values = np.concatenate([np.empty((0, *np.shape(center))), *blocks])
             if not (np.isfinite(values).all() and np.isfinite(center).all()):
                 return None
@@ -641,14 +650,14 @@ class Evaluator:
 
     # ---- batches -------------------------------------------------------------------------
 
-    def _evaluate_batch(self, xs: Array, kind: Kind) -> Array:
+    def _evaluate_batch(self, xs: Array, kind: Kind, cores: Cores) -> Array:
         """Return values, shape (k,) or (k, m), NaN where they failed, after recording them."""
         start = self.elapsed()
         if not self._is_starting:
             self.limits.check(0 if kind == "derivative" else self.n_fun, start)
         batch = evaluate_batch(
             self.objective, xs, self._n_entries, stop_at_failure=self._raises,
-            with_info=kind != "derivative", on_cores=kind == "derivative",
+            with_info=kind != "derivative", cores=cores,
         )  # fmt: skip
         totals = self._kind.totals(batch.values)
         for i in np.flatnonzero(~np.isfinite(totals)).tolist():

@@ -21,6 +21,7 @@ from optimagic_lite.exceptions import (
 from optimagic_lite.parallel import (
     BatchEvaluator,
     BatchEvaluatorName,
+    Cores,
     check_n_cores,
     read_batch_evaluator,
 )
@@ -165,6 +166,11 @@ class NumdiffOptions:
                 )
         check_n_cores(self.n_cores, InvalidNumdiffOptionsError)
         read_batch_evaluator(self.batch_evaluator, InvalidNumdiffOptionsError)
+
+    @property
+    def cores(self) -> Cores:
+        """Where a batch of points is evaluated."""
+        return Cores(self.n_cores, self.batch_evaluator)
 
 
 @dataclass(frozen=True)

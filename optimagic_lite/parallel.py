@@ -76,6 +76,29 @@ def _rebuild(
     return TaskFailure(exception, text)
 
 
+@dataclass(frozen=True)
+class Cores:
+    """On how many cores evaluations run, and what spreads them.
+
+    Args:
+        n_cores: Number of processes or threads; default 1: one after the other, here.
+        batch_evaluator: Name or function, see ``read_batch_evaluator``.
+    """
+
+    n_cores: int = 1
+    batch_evaluator: BatchEvaluatorName | BatchEvaluator = "joblib"
+
+    def evaluate(
+        self,
+        func: Callable[..., Any],
+        arguments: Iterable[Any],
+        error_handling: BatchErrorHandling = "continue",
+    ) -> list[Any]:
+        """Return what ``func`` returns for each argument, in their order."""
+        evaluator = read_batch_evaluator(self.batch_evaluator)
+        return evaluator(func, arguments, n_cores=self.n_cores, error_handling=error_handling)
+
+
 def joblib_batch_evaluator(
     func: Callable[..., Any],
     arguments: Iterable[Any],

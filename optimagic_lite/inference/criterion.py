@@ -169,7 +169,7 @@ class LocalCriterion:
             points = xs[first : first + _CHUNK]
             batch = evaluate_batch(
                 self._own, points, int(np.size(self.value)),
-                stop_at_failure=True, with_info=False, on_cores=True,
+                stop_at_failure=True, with_info=False, cores=self.numdiff.cores,
             )  # fmt: skip
             for i, failure in batch.failures.items():
                 raise self._failure(failure.message, points[i]) from failure.cause

@@ -6,7 +6,6 @@ import contextlib
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -25,7 +24,7 @@ from optimagic_lite.objective.kinds import Kind, info_of, plain_value
 from optimagic_lite.objective.tracing import ImpureError, NotTraceableError, Program, trace
 from optimagic_lite.objective.written import AsWritten, UserFunctions, is_jax
 from optimagic_lite.options import NumdiffOptions
-from optimagic_lite.parallel import read_batch_evaluator
+from optimagic_lite.parallel import Cores
 from optimagic_lite.space.space import Space
 from optimagic_lite.space.trees import flatten_in_order
 
@@ -59,8 +58,8 @@ class Objective:
         kind: What the user's function returns, and what the algorithm takes.
         value: x -> value, a float or shape (m,).
         values: (k, n_x) -> (k,) or (k, m).
-        many: (k, n_x) -> for each point its value or a ``TaskFailure``, computed on several cores;
-            None if they are evaluated in another way.
+        many: (k, n_x), cores -> for each point its value or a ``TaskFailure``, computed on those
+            cores; None if that would not help.
         value_and_derivative: x -> (value, derivative) at little more than the price of the value;
             None if there is no such function.
         derivative: x -> derivative apart from the value, of shape (n_x,) or (m, n_x), or None.
@@ -80,7 +79,7 @@ class Objective:
     kind: Kind
     value: Callable[[Array], Any]
     values: Callable[[Array], Array]
-    many: Callable[[Array], list[Any]] | None
+    many: Callable[[Array, Cores], list[Any]] | None
     value_and_derivative: Callable[[Array], tuple[Any, Array]] | None
     derivative: Callable[[Array], Array] | None
     info: Callable[[Array], dict[str, Any] | None] | None
@@ -184,7 +183,7 @@ def make_objective(
         kind=kind,
         value=values.value,
         values=values.values,
-        many=_many(user, numdiff) if engine.functions is None else None,
+        many=user.many if engine.functions is None else None,
         value_and_derivative=joint,
         derivative=separate,
         info=_info(functions, user, engine, space, start_raw),
@@ -290,14 +289,6 @@ def _remember_jax(fun: Callable[..., Any], structure: Structure) -> None:
 def _forget_jax(fun: Callable[..., Any]) -> None:
     with contextlib.suppress(TypeError):
         _known_jax.pop(fun, None)
-
-
-def _many(user: AsWritten, numdiff: NumdiffOptions) -> Callable[[Array], list[Any]] | None:
-    """Return what evaluates points on several cores, if several are to be used."""
-    if numdiff.n_cores == 1:
-        return None
-    evaluate = read_batch_evaluator(numdiff.batch_evaluator)
-    return partial(user.many, evaluate=evaluate, n_cores=numdiff.n_cores)
 
 
 def _info(

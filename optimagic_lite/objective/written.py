@@ -21,7 +21,7 @@ from optimagic_lite.objective.kinds import (
     structure_of_value,
 )
 from optimagic_lite.objective.outputs import output_tree
-from optimagic_lite.parallel import BatchEvaluator, TaskFailure
+from optimagic_lite.parallel import Cores, TaskFailure
 from optimagic_lite.space.space import Space
 from optimagic_lite.space.trees import ParamTree, flatten_in_order
 
@@ -104,9 +104,12 @@ class AsWritten:
 
     def value(self, x: Array) -> Any:
         """Return the value: a float, or a vector of contributions or residuals."""
+        return self._value_of(self._call(x))
+
+    def _call(self, x: Array) -> Any:
         raw = self._f.fun(self._space.to_params(x), **self._f.fun_kwargs)
         self.remember(x, raw)
-        return self._value_of(raw)
+        return raw
 
     def _value_of(self, raw: Any) -> Any:
         """Return the value that a return value stands for, in the order of the first one."""
@@ -149,20 +152,19 @@ class AsWritten:
         """Return the values at points of shape (k, n_x), one after the other."""
         return np.array([self.value(x) for x in xs])
 
-    def many(self, xs: Array, evaluate: BatchEvaluator, n_cores: int) -> list[Any]:
+    def many(self, xs: Array, cores: Cores) -> list[Any]:
         """Return the values at points of shape (k, n_x), computed on several cores.
 
         Args:
             xs: The points.
-            evaluate: The batch evaluator.
-            n_cores: Number of processes or threads.
+            cores: Which ones.
 
         Returns:
             A value for each point, or a ``TaskFailure`` where ``fun`` raised.
         """
         task = partial(_call_anywhere, self._f.fun, self._f.fun_kwargs)
         params = [self._space.to_params(x) for x in xs]
-        out = evaluate(task, params, n_cores=n_cores, error_handling="raise")
+        out = cores.evaluate(task, params, "raise")
         return [raw if isinstance(raw, TaskFailure) else self._value_of(raw) for raw in out]
 
     def info(self, x: Array) -> dict[str, Any] | None:
@@ -171,10 +173,9 @@ class AsWritten:
 
     def _raw(self, x: Array) -> Any:
         """Return what ``fun`` returns at x; it is called only if it was not just called there."""
-        if self._last is None or not np.array_equal(self._last[0], x):
-            self.value(x)
-        assert self._last is not None
-        return self._last[1]
+        # other threads may call and remember meanwhile
+        last = self._last
+        return self._call(x) if last is None or not np.array_equal(last[0], x) else last[1]
 
     # ---- first derivatives ---------------------------------------------------------------
 
