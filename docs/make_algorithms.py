@@ -6,6 +6,7 @@ Everything in it comes from the declarations of the algorithms; never edit the p
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +89,13 @@ def bounds(row: Any) -> str:
 def options(name: str) -> str:
     """Return the options of an algorithm that not all have, with defaults."""
     fields = dataclasses.fields(getattr(om.algos, name))
-    own = [f for f in fields if f.name not in ("stopping_maxfun", "stopping_maxtime")]
-    # the limit on iterations is shown where it is not practically none
-    shown = [f for f in own if f.name != "stopping_maxiter" or f.default != 1_000_000]
+    # limits are shown where they are not practically none
+    common = {
+        "stopping_maxfun": 1_000_000,
+        "stopping_maxiter": 1_000_000,
+        "stopping_maxtime": math.inf,
+    }
+    shown = [f for f in fields if f.name not in common or f.default != common[f.name]]
     return ", ".join(f"`{f.name}={f.default!r}`" for f in shown)
 
 

@@ -25,7 +25,8 @@ from optimagic_lite.constraints import (
     ProbabilityConstraint,
 )
 from optimagic_lite.evaluator import CallbackState
-from optimagic_lite.history import History
+from optimagic_lite.history import History, MultistartHistory
+from optimagic_lite.multistart.info import MultistartInfo
 from optimagic_lite.objective.kinds import (
     FunctionValue,
     LeastSquaresFunctionValue,
@@ -33,7 +34,13 @@ from optimagic_lite.objective.kinds import (
     ScalarFunctionValue,
 )
 from optimagic_lite.optimize import maximize, minimize
-from optimagic_lite.options import Bounds, NumdiffOptions, ScalingOptions, SQLiteLogOptions
+from optimagic_lite.options import (
+    Bounds,
+    MultistartOptions,
+    NumdiffOptions,
+    ScalingOptions,
+    SQLiteLogOptions,
+)
 from optimagic_lite.result import OptimizeResult
 from optimagic_lite.space.inspection import check_constraints, count_free_params
 from optimagic_lite.space.make import make_space
@@ -64,6 +71,9 @@ __all__ = [
     "LeastSquaresFunctionValue",
     "LikelihoodFunctionValue",
     "LinearConstraint",
+    "MultistartHistory",
+    "MultistartInfo",
+    "MultistartOptions",
     "NonlinearConstraint",
     "NumdiffOptions",
     "NumdiffResult",

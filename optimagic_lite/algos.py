@@ -80,7 +80,7 @@ class Algorithms:
 
     Example:
         >>> import optimagic_lite as om
-        >>> om.algos.Bounded.GradientFree.AllNames[:2]
+        >>> om.algos.Bounded.Local.GradientFree.AllNames[:2]
         ['nlopt_bobyqa', 'nlopt_cobyla']
         >>> om.algos.scipy_lbfgsb(stopping_maxiter=5).stopping_maxiter
         5

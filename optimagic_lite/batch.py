@@ -26,31 +26,46 @@ class Batch:
         failures: What went wrong, by the number of the point.
         infos: What the user's function returned along with the values; None if nothing.
         n_done: Number of points that were evaluated: after a failure, the rest may be left out.
+        violations: Largest violations of native constraints beyond their tolerance, shape (k,);
+            None if there are none, or nobody asked.
     """
 
     values: Array
     failures: dict[int, Failure] = field(default_factory=dict)
     infos: list[dict[str, Any] | None] | None = None
     n_done: int = 0
+    violations: Array | None = None
+
+
+def empty_batch(objective: Objective, n_points: int, n_entries: int) -> Batch:
+    """Return a batch of which nothing is evaluated.
+
+    Args:
+        objective: What will be evaluated.
+        n_points: Number of points.
+        n_entries: Number of entries of a value.
+    """
+    shape = (n_points, n_entries) if objective.kind.is_vector else (n_points,)
+    return Batch(np.full(shape, np.nan))
 
 
 def evaluate_batch(
+    batch: Batch,
     objective: Objective,
     xs: Array,
-    n_entries: int,
     *,
     stop_at_failure: bool,
     with_info: bool,
     cores: Cores,
-) -> Batch:
-    """Evaluate an objective at points of shape (k, n_x).
+) -> None:
+    """Evaluate an objective at points of shape (k, n_x) and fill in the batch.
 
     Exceptions of the user's function are kept; values that are not finite are left as they are.
 
     Args:
+        batch: Is filled in; if this is interrupted, it holds what is done.
         objective: What is evaluated.
         xs: The points.
-        n_entries: Number of entries of a value.
         stop_at_failure: Whether to leave out the points after an exception.
         with_info: Whether to ask for what comes along with the values.
         cores: Where a criterion that is not JAX is evaluated.
@@ -58,8 +73,6 @@ def evaluate_batch(
     Raises:
         InvalidFunctionError: If the user's function returns something that it must not.
     """
-    shape = (len(xs), n_entries) if objective.kind.is_vector else (len(xs),)
-    batch = Batch(np.full(shape, np.nan))
     if objective.program is not None:
         # not everything that JAX compiles can be batched, a callback for one
         with contextlib.suppress(Exception):
@@ -72,13 +85,12 @@ def evaluate_batch(
     batch.infos = None if info is None else [None] * len(xs)
     for i, x in enumerate(xs):
         if batch.n_done <= i:
-            batch.n_done = i + 1
             _take(objective, _evaluate(objective, x), i, batch)
+            batch.n_done = i + 1
             if i in batch.failures and stop_at_failure:
                 break
         if info is not None and batch.infos is not None and i not in batch.failures:
             batch.infos[i] = info(x)
-    return batch
 
 
 def _evaluate(objective: Objective, x: Array) -> Any:

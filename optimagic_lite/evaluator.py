@@ -6,12 +6,12 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from optimagic_lite.batch import Batch, evaluate_batch
+from optimagic_lite.batch import Batch, empty_batch, evaluate_batch
 from optimagic_lite.exceptions import (
     InvalidAlgoInfoError,
     InvalidConstraintError,
@@ -39,7 +39,7 @@ from optimagic_lite.space.space import Space
 from optimagic_lite.stopping import Limits, Stop, StopRun
 
 if TYPE_CHECKING:
-    from optimagic_lite.log.writer import LogWriter
+    from optimagic_lite.log.rows import RowWriter
 
 Array = NDArray[np.float64]
 
@@ -75,6 +75,35 @@ class CallbackState:
         return self.params
 
 
+@dataclass(frozen=True)
+class Tally:
+    """What an evaluator has counted, and its best point; attributes as there."""
+
+    COUNTS: ClassVar[tuple[str, ...]] = (
+        "n_fun", "n_jac", "n_hess", "n_numdiff", "n_constraint", "n_failed",
+    )  # fmt: skip
+    BEST: ClassVar[tuple[str, ...]] = (
+        "best_x", "best_f", "best_violation", "best_gradient", "has_failed_at_best",
+    )  # fmt: skip
+
+    n_fun: int
+    n_jac: int
+    n_hess: int
+    n_numdiff: int
+    n_constraint: int
+    n_failed: int
+    best_x: Array
+    best_f: float
+    best_violation: float
+    best_gradient: Array | None
+    has_failed_at_best: bool
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """The lower, the better is the best point."""
+        return self.best_violation, self.best_f
+
+
 class Evaluator:
     """Evaluates an objective for an algorithm.
 
@@ -92,6 +121,8 @@ class Evaluator:
         allowed: Which of "jac" and "hess" the algorithm declared to use.
         constraints: Those that the algorithm takes natively.
         progress: A bar that shows how the run goes, or None.
+        offset: Seconds from the start of the run to that of this part of it.
+        before: What was counted and found before this part of the run.
 
     Attributes:
         n_fun: Evaluations of the criterion, the start included.
@@ -109,6 +140,7 @@ class Evaluator:
         last_failure: Number of evaluations before the last failure.
         callback_error: What the callback raised, if it did.
         start_fun: Value at the start in the user's sign; NaN before it is known.
+        start_violation: Largest violation of native constraints there, beyond their tolerance.
         suspects: What ``escape`` knows of a point; None before it was asked.
         penalty: What stands for failed evaluations, known after the start.
     """
@@ -121,13 +153,15 @@ class Evaluator:
         space: Space,
         *,
         history: History | None,
-        log: LogWriter | None,
+        log: RowWriter | None,
         limits: Limits,
         errors: ErrorPolicy,
         callback: Callable[[CallbackState], Any] | None = None,
         allowed: frozenset[str] = frozenset(),
         constraints: tuple[NativeConstraint, ...] = (),
         progress: Progress | None = None,
+        offset: float = 0.0,
+        before: Tally | None = None,
     ) -> None:
         self.objective = objective
         self._kind = objective.kind
@@ -140,14 +174,15 @@ class Evaluator:
         self.best_x, self.best_f, self.best_violation = space.x0, math.inf, math.inf
         self.best_gradient: Array | None = None
         self.has_failed_at_best = False
-        self.start_fun = math.nan
+        self.start_fun, self.start_violation = math.nan, math.nan
         self.last_failure = 0
         self.suspects: tuple[Array, list[Any]] | None = None
         self._is_starting = True
         self._n_repeats = 0
         self.callback_error: Exception | None = None
-        self._recorder = Recorder(space, history, log)
+        self._recorder = Recorder(space, history, log, offset)
         self._callback = callback
+        self._offset, self._before = offset, before
         self._progress = progress
         self._allowed = allowed
         self._joint = objective.value_and_derivative if "jac" in allowed else None
@@ -253,10 +288,22 @@ class Evaluator:
             kind: Why they are evaluated.
             cores: Where, if the criterion is not JAX; a JAX criterion is one compiled call.
         """
-        values = self._kind.totals(self._evaluate_batch(xs, kind, cores))
+        values = self._kind.totals(self._evaluate_batch(xs, kind, cores).values)
         failed = np.flatnonzero(np.isnan(values))
         values[failed] = [self.penalty(xs[i])[0] for i in failed]
         return values
+
+    def explore(self, xs: Array, cores: Cores) -> tuple[Array, Array]:
+        """Evaluate points of an exploration; arguments as in ``batch_fun``.
+
+        Returns:
+            Values, shape (k,), NaN where they failed, and violations of native constraints beyond
+            their tolerance, shape (k,).
+        """
+        batch = self._evaluate_batch(xs, "exploration", cores)
+        none = np.zeros(len(xs))
+        violations = none if batch.violations is None else batch.violations
+        return self._kind.totals(batch.values), violations
 
     def iteration(self) -> None:
         """Count an iteration of an algorithm that says so, and stop at the limit."""
@@ -294,15 +341,18 @@ class Evaluator:
 
     # ---- start ---------------------------------------------------------------------------
 
-    def start(self, plain_value: Any, seconds: float) -> None:
+    def start(self, plain_value: Any = None, seconds: float = 0.0) -> None:
         """Evaluate and record the start point, where a failure is always an error.
 
         Args:
-            plain_value: What ``fun`` returned there, called as it is written, to be minimized.
+            plain_value: What ``fun`` returned there, called as it is written, to be minimized;
+                None if it was not called.
             seconds: How long that took.
         """
         x = self.space.x0
-        if self._joint is not None or self.objective.program is not None:
+        if plain_value is None:
+            self._evaluate(x, "start")
+        elif self._joint is not None or self.objective.program is not None:
             self._evaluate(x, "start")
             self._check_agreement(plain_value)
         else:
@@ -312,6 +362,7 @@ class Evaluator:
             self._accept(x, plain_value, None, (0.0, seconds), "fun", "start")
         sign = self.objective.sign
         self.start_fun = self.user_value(self._kind.total(self._last_value))
+        self.start_violation = self.best_violation
         self._n_entries = int(np.size(self._last_value))
         self.penalty = self.errors.penalty(x, self.start_fun, sign)
         if self.uses_gradient and len(x):
@@ -336,6 +387,21 @@ class Evaluator:
     def start_failure(self, error: Exception, seconds: float) -> UserFunctionRuntimeError:
         """Record that ``fun`` raised at the start and return the error that says so."""
         return self._fail(self.space.x0, Failure.of(error), (0.0, seconds), "fun", "start")
+
+    # ---- parts of a run ------------------------------------------------------------------
+
+    def tally(self) -> Tally:
+        """Return what was counted, and the best point."""
+        return Tally(**{name: getattr(self, name) for name in (*Tally.COUNTS, *Tally.BEST)})
+
+    def absorb(self, part: Tally) -> None:
+        """Take over what another evaluator has counted, and its best point if it is better."""
+        for name in Tally.COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(part, name))
+        if part.rank < (self.best_violation, self.best_f):
+            for name in Tally.BEST:
+                setattr(self, name, getattr(part, name))
+        self._show()
 
     @property
     def _raises(self) -> bool:
@@ -476,7 +542,9 @@ class Evaluator:
         self._show()
         return self._error(x, failure)
 
-    def _error(self, x: Array, failure: Failure, n_failed: int = 1) -> UserFunctionRuntimeError:
+    def _error(
+        self, x: Array, failure: Failure, n_failed: int = 1, kind: Kind = "path"
+    ) -> UserFunctionRuntimeError:
         """Count failures and return the error for the first, after one warning a run."""
         is_first = self.n_failed == 0
         self.n_failed += n_failed
@@ -484,8 +552,9 @@ class Evaluator:
         params = self.space.to_params(x)
         error = runtime_error(params, failure, at_start=self._is_starting)
         if is_first and not self._raises:
+            remedy = "without that point" if kind == "exploration" else "with a penalty"
             warn_user(
-                f"A user function failed: {failure.message}. The run goes on with a penalty; "
+                f"A user function failed: {failure.message}. The run goes on {remedy}; "
                 "result.n_failed_evals counts failures."
             )
         return error
@@ -517,17 +586,23 @@ class Evaluator:
         violation = self.best_violation if math.isfinite(self.best_violation) else 0.0
         return self.n_fun, self.n_numdiff, self.best_fun, violation
 
-    def _notify(self, x: Array, value: float) -> None:
-        """Tell the callback about an evaluation."""
+    def _notify(self, x: Array, value: float, n_later: int = 0) -> None:
+        """Tell the callback about an evaluation, after which others were counted already."""
         if self._callback is None:
             return
+        best_x, best_f = self.best_x, self.best_f
+        n_before = 0
+        if self._before is not None:
+            n_before = self._before.n_fun
+            if self._before.rank <= (self.best_violation, self.best_f):
+                best_x, best_f = self._before.best_x, self._before.best_f
         state = CallbackState(
             params=self.space.to_params(x),
             fun=value,
-            best_params=self.space.to_params(self.best_x),
-            best_fun=math.nan if self.best_fun is None else self.best_fun,
-            n_fun_evals=self.n_fun,
-            elapsed=self.elapsed(),
+            best_params=self.space.to_params(best_x),
+            best_fun=self.user_value(best_f) if math.isfinite(best_f) else math.nan,
+            n_fun_evals=n_before + self.n_fun - n_later,
+            elapsed=self._offset + self.elapsed(),
         )
         try:
             stop = self._callback(state)
@@ -628,9 +703,10 @@ class Evaluator:
         while True:
             stencil = numerical.make_stencil(x, lower, upper, options, self._eps)
             if center is None:
-                center = self._evaluate_batch(x[None], "derivative", _ONE_CORE)[0]
+                center = self._evaluate_batch(x[None], "derivative", _ONE_CORE).values[0]
             blocks = [
-                self._evaluate_batch(b, "derivative", options.cores) for b in stencil.blocks()
+                self._evaluate_batch(block, "derivative", options.cores).values
+                for block in stencil.blocks()
             ]
             values = np.concatenate([np.empty((0, *np.shape(center))), *blocks])
             if not (np.isfinite(values).all() and np.isfinite(center).all()):
@@ -650,15 +726,24 @@ class Evaluator:
 
     # ---- batches -------------------------------------------------------------------------
 
-    def _evaluate_batch(self, xs: Array, kind: Kind, cores: Cores) -> Array:
-        """Return values, shape (k,) or (k, m), NaN where they failed, after recording them."""
+    def _evaluate_batch(self, xs: Array, kind: Kind, cores: Cores) -> Batch:
+        """Return what the evaluation of points gave, NaN where it failed, after recording it."""
         start = self.elapsed()
         if not self._is_starting:
             self.limits.check(0 if kind == "derivative" else self.n_fun, start)
-        batch = evaluate_batch(
-            self.objective, xs, self._n_entries, stop_at_failure=self._raises,
-            with_info=kind != "derivative", cores=cores,
-        )  # fmt: skip
+        batch = empty_batch(self.objective, len(xs), self._n_entries)
+        try:
+            evaluate_batch(
+                batch, self.objective, xs, stop_at_failure=self._raises,
+                with_info=kind != "derivative", cores=cores,
+            )  # fmt: skip
+        finally:
+            # what was evaluated is recorded, however the rest ended
+            self._settle(xs, batch, start, kind)
+        return batch
+
+    def _settle(self, xs: Array, batch: Batch, start: float, kind: Kind) -> None:
+        """Find out what failed in a batch, and record what was evaluated."""
         totals = self._kind.totals(batch.values)
         for i in np.flatnonzero(~np.isfinite(totals)).tolist():
             if i not in batch.failures and i < batch.n_done:
@@ -667,7 +752,6 @@ class Evaluator:
             batch.values[i] = totals[i] = np.nan
         n_done = batch.n_done
         self._record_batch(xs[:n_done], totals[:n_done], batch, start, kind, "fun")
-        return batch.values
 
     def _record_batch(
         self, xs: Array, totals: Array, batch: Batch, start: float, kind: Kind, task: Task
@@ -686,25 +770,25 @@ class Evaluator:
             return
         times = start, self.elapsed()
         user_values = self.objective.sign * totals
-        violations = None
         if self.constraints and kind != "derivative":
-            violations = np.array([self._excess(x) for x in xs])
+            batch.violations = np.array([self._excess(x) for x in xs])
         rows = np.array(xs)
-        self._recorder.many(rows, user_values, times, task, kind, batch, violations)
+        self._recorder.many(rows, user_values, times, task, kind, batch)
         if kind == "derivative":
             self.n_numdiff += len(xs)
         else:
             self.n_fun += len(xs)
-            self._take_best_of(rows, totals, violations)
+            self._take_best_of(rows, totals, batch.violations)
         self._show()
         if batch.failures:
             first = min(batch.failures)
-            failure = self._error(xs[first], batch.failures[first], len(batch.failures))
+            n_failed = len(batch.failures)
+            failure = self._error(xs[first], batch.failures[first], n_failed, kind)
             if self._raises:
                 raise failure
-        if kind == "path" and self._callback is not None:
-            for x, value in zip(xs, user_values.tolist(), strict=True):
-                self._notify(x, value)
+        if kind != "derivative" and self._callback is not None:
+            for i, (x, value) in enumerate(zip(xs, user_values.tolist(), strict=True), 1):
+                self._notify(x, value, len(xs) - i)
 
     def _take_best_of(self, xs: Array, values: Array, violations: Array | None) -> None:
         excess = np.zeros(len(xs)) if violations is None else violations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -222,6 +223,20 @@ class History:
         with np.errstate(invalid="ignore"):
             return np.asarray(np.isfinite(fun) & (fun == self.monotone_fun))
 
+    def joined(self, others: Sequence[History]) -> History:
+        """Return a history with the rows of others after those of this one."""
+        out = History(self.direction, self._structure)
+        for part in (self, *others):
+            first = out._batches[-1] + 1 if out._batches else 0
+            columns = zip(
+                part._flat, part._fun, part._start, part._stop, part._task, part._kind,
+                (first + batch for batch in part._batches), part._violation, part.info,
+                strict=True,
+            )  # fmt: skip
+            for column in columns:
+                out.append(*column)
+        return out
+
     def to_frame(self) -> pd.DataFrame:
         """Return all rows as a DataFrame with one column a parameter.
 
@@ -244,6 +259,36 @@ class History:
         names = [f"params.{n}" if n in columns else n for n in self.flat_param_names]
         flat = pd.DataFrame(self.flat_params, columns=names)
         return pd.concat([pd.DataFrame(columns), flat], axis=1)
+
+
+@dataclass(frozen=True)
+class MultistartHistory:
+    """The evaluations of a multistart run, one history a local optimisation.
+
+    Attributes:
+        exploration: The start and the points of the exploration, failed ones too, in the order of
+            their evaluation.
+        local_histories: Those of all local optimisations, failed ones too, in the order in which
+            they were begun; empty without multistart.
+    """
+
+    exploration: History
+    local_histories: tuple[History, ...]
+
+    @property
+    def history(self) -> History:
+        """The local history with the best feasible value, or the exploration if there is none."""
+        candidates = [h for h in self.local_histories if np.isfinite(h.monotone_fun).any()]
+        if not candidates:
+            return self.exploration
+        sign = 1.0 if self.exploration.direction == "minimize" else -1.0
+        return min(candidates, key=lambda h: sign * float(h.monotone_fun[-1]))
+
+    @property
+    def stacked(self) -> History:
+        """All local optimisations as one history, in the order in which they were begun."""
+        first = self.local_histories[0] if self.local_histories else self.exploration
+        return first.joined(self.local_histories[1:])
 
 
 def best_so_far(

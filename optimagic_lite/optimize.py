@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
+import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,36 +12,31 @@ import jax
 from optimagic_lite.algorithms.base import Outcome, run
 from optimagic_lite.evaluator import Evaluator
 from optimagic_lite.exceptions import InvalidFunctionError, UserFunctionRuntimeError
-from optimagic_lite.history import Direction, History
-from optimagic_lite.inference.inference import Inference, make_inference
-from optimagic_lite.objective.constraints import NativeConstraint, make_native_constraints
-from optimagic_lite.objective.kinds import Kind, structure_of_value
-from optimagic_lite.objective.objective import (
-    Derivatives,
-    DerivativesArgument,
-    Objective,
-    known_jax,
-    make_objective,
+from optimagic_lite.failures import ErrorPolicy
+from optimagic_lite.history import Direction
+from optimagic_lite.multistart.sample import Sample, make_sample
+from optimagic_lite.multistart.search import Multistart
+from optimagic_lite.objective.objective import DerivativesArgument
+from optimagic_lite.options import (
+    Bounds,
+    MultistartOptions,
+    NumdiffOptions,
+    ScalingOptions,
+    SQLiteLogOptions,
 )
-from optimagic_lite.objective.tracing import NotTraceableError
-from optimagic_lite.objective.written import call_at_start
-from optimagic_lite.options import Bounds, NumdiffOptions, ScalingOptions, SQLiteLogOptions
+from optimagic_lite.prepared import Prepared, prepare
 from optimagic_lite.problem import (
     Problem,
     check_capabilities,
-    check_native_constraints,
-    check_objective,
-    check_structure,
     make_problem,
     make_problem_space,
 )
 from optimagic_lite.progress import Progress, check_progress
-from optimagic_lite.result import OptimizeResult, make_result
+from optimagic_lite.result import OptimizeResult
 from optimagic_lite.space.make import BoundsAs
-from optimagic_lite.space.space import Space
-from optimagic_lite.stopping import Limits
 
 if TYPE_CHECKING:
+    from optimagic_lite.log.rows import RowWriter
     from optimagic_lite.log.tables import FinalStatus
     from optimagic_lite.log.writer import LogWriter
 
@@ -66,7 +59,7 @@ def minimize(
     error_handling: str = "raise",
     error_penalty: dict[str, float] | None = None,
     scaling: ScalingOptions | dict[str, Any] | bool = False,
-    multistart: Any = False,
+    multistart: MultistartOptions | dict[str, Any] | bool = False,
     collect_history: bool = True,
     skip_checks: bool = False,
     x0: Any = None,
@@ -116,7 +109,8 @@ def minimize(
         error_penalty: ``{"constant": ..., "slope": ...}`` of that penalty, which is
             ``constant + slope * distance from start``.
         scaling: True or ``om.ScalingOptions``: scale the parameters that the algorithm sees.
-        multistart: Not available yet.
+        multistart: True, ``om.MultistartOptions`` or a dict: explore the space between the
+            (soft) bounds and start the algorithm from many points.
         collect_history: Whether the result has a history.
         skip_checks: Do not trace a JAX criterion twice to find impure ones; saves milliseconds.
         x0: Another name of params.
@@ -125,7 +119,7 @@ def minimize(
         hess: Hessian: a tree of trees like ``jax.hessian(fun)(params)``, or a matrix.
         hessp: Product of Hessian and direction, ``hessp(params, direction, **fun_kwargs)``.
         callback: Called with a ``CallbackState`` after each evaluation. Ends the run by
-            returning True or raising StopIteration.
+            returning True or raising StopIteration. In other processes a copy of it is called.
         derivatives: "auto": the user's where given, exact ones where fun is written in JAX,
             numerical else. "exact": an error where they would be numerical. "numerical": always.
         bounds_as: "bounds": bounds are passed on to the algorithm. "transform": a smooth
@@ -175,7 +169,7 @@ def maximize(
     error_handling: str = "raise",
     error_penalty: dict[str, float] | None = None,
     scaling: ScalingOptions | dict[str, Any] | bool = False,
-    multistart: Any = False,
+    multistart: MultistartOptions | dict[str, Any] | bool = False,
     collect_history: bool = True,
     skip_checks: bool = False,
     x0: Any = None,
@@ -210,47 +204,65 @@ def _optimize(direction: Direction, arguments: dict[str, Any]) -> OptimizeResult
         check_progress()
     space = make_problem_space(problem)
     check_capabilities(problem, space)
+    sample = None if problem.multistart is None else make_sample(problem, space)
     _check_log(problem)
     with jax.enable_x64(True):
-        constraints = _native_constraints(problem, space)
-        start, objective = _begin(problem, space)
-        if problem.check_derivatives and start.error is None:
+        prepared = prepare(problem, space)
+        if problem.check_derivatives and prepared.start.error is None:
             _check_derivatives(problem)
-        history = None
-        if problem.collect_history:
-            history = History(direction, space.tree, space.to_flat_rows)
-        log = _open_log(problem, space, objective)
-        evaluator = _evaluator(problem, space, objective, constraints, history, log)
+        log = _open_log(prepared)
+        if sample is None:
+            return _run_once(prepared, log)
+        return _run_multistart(prepared, sample, log)
 
-        def result(outcome: Outcome) -> OptimizeResult:
-            return make_result(
-                evaluator=evaluator,
-                outcome=outcome,
-                algorithm=problem.algorithm,
-                direction=direction,
-                history=history,
-                log=None if log is None else (log.path, log.run_id - 1),
-                inference=partial(_inference, problem, objective),
-            )
 
-        return _solve(problem, evaluator, start, log, result)
+def _run_once(prepared: Prepared, log: LogWriter | None) -> OptimizeResult:
+    history = prepared.history()
+    evaluator = prepared.evaluator(
+        history=history, log=_rows(log), progress=_progress(prepared.problem)
+    )
+
+    def solve(plain_value: Any, seconds: float) -> Outcome:
+        return run(prepared.problem.algorithm, evaluator, plain_value, seconds)
+
+    def result(outcome: Outcome) -> OptimizeResult:
+        return prepared.result(evaluator, outcome, history, _place(log))
+
+    return _solve(prepared, evaluator, log, solve, result)
+
+
+def _run_multistart(prepared: Prepared, sample: Sample, log: LogWriter | None) -> OptimizeResult:
+    assert prepared.problem.multistart is not None
+    # a point that fails says nothing against the others
+    errors = ErrorPolicy(prepared.problem.multistart.error_handling or "continue")
+    exploration = prepared.history()
+    explorer = prepared.explorer(
+        errors, history=exploration, log=_rows(log), progress=_progress(prepared.problem)
+    )
+    search = Multistart(prepared, sample, explorer, exploration, log)
+
+    def result(outcome: Outcome) -> OptimizeResult:
+        found = prepared.result(explorer, outcome, search.history, _place(log))
+        return dataclasses.replace(found, multistart_info=search.info)
+
+    return _solve(prepared, explorer, log, search.run, result)
 
 
 def _solve(
-    problem: Problem,
+    prepared: Prepared,
     evaluator: Evaluator,
-    start: _Start,
     log: LogWriter | None,
+    solve: Callable[[Any, float], Outcome],
     result: Callable[[Outcome], OptimizeResult],
 ) -> OptimizeResult:
-    """Run the algorithm; close the log and keep what is known however it ends."""
+    """Solve; close the log and keep what is known however that ends."""
     status: FinalStatus = "failed"
     outcome = Outcome(False, "The run was interrupted.")
+    start = prepared.start
     try:
         if start.error is not None:
             raise evaluator.start_failure(start.error, start.seconds) from start.error
-        plain_value = evaluator.objective.sign * start.value
-        outcome = run(problem.algorithm, evaluator, plain_value, start.seconds)
+        outcome = solve(evaluator.objective.sign * start.value, start.seconds)
         status = "complete"
         return result(outcome)
     except KeyboardInterrupt as interrupt:
@@ -277,123 +289,12 @@ def _solve(
             )
 
 
-@dataclass(frozen=True)
-class _Start:
-    """What the plain call at the start gave; raw is None if there was none."""
-
-    raw: Any
-    value: Any
-    seconds: float
-    error: Exception | None
-    kind: Kind
-
-
-def _begin(problem: Problem, space: Space) -> tuple[_Start, Objective]:
-    """Evaluate the criterion as it is written, unless it is known to be JAX, and prepare it."""
-    structure = known_jax(problem.functions.fun)
-    target = problem.algorithm.algo_info.solver_type
-    if structure is not None and not problem.functions.jac_needs_values(target):
-        check_structure(problem, structure)
-        kind = Kind(structure, target)
-        start = _Start(None, float("nan"), 0.0, None, kind)
-        try:
-            return start, _objective(problem, space, start)
-        except NotTraceableError:
-            # what was known of it holds no longer
-            pass
-    start = _call_at_start(problem, space)
-    return start, _objective(problem, space, start)
-
-
-def _call_at_start(problem: Problem, space: Space) -> _Start:
-    clock = time.perf_counter()
-    try:
-        raw = call_at_start(problem.functions, space)
-    except InvalidFunctionError:
-        raise
-    except Exception as error:
-        return _Start(None, float("nan"), time.perf_counter() - clock, error, Kind())
-    seconds = time.perf_counter() - clock
-    structure = structure_of_value(raw, problem.functions.structure)
-    check_structure(problem, structure)
-    kind = Kind(structure, problem.algorithm.algo_info.solver_type)
-    return _Start(raw, kind.value(raw), seconds, None, kind)
-
-
-def _objective(problem: Problem, space: Space, start: _Start) -> Objective:
-    if start.error is not None:
-        return Objective.failed(problem.direction == "maximize", problem.numdiff_options)
-    objective = make_objective(
-        problem.functions,
-        space,
-        kind=start.kind,
-        maximize=problem.direction == "maximize",
-        derivatives=problem.derivatives,
-        numdiff=problem.numdiff_options,
-        needs_jac=problem.algorithm.algo_info.needs_jac,
-        start_raw=start.raw,
-        check=not problem.skip_checks,
-    )
-    check_objective(problem, space, objective)
-    return objective
-
-
-def _evaluator(
-    problem: Problem,
-    space: Space,
-    objective: Objective,
-    constraints: tuple[NativeConstraint, ...],
-    history: History | None,
-    log: LogWriter | None,
-) -> Evaluator:
-    algorithm = problem.algorithm
-    limits = Limits(
-        maxfun=algorithm.stopping_maxfun,
-        maxiter=algorithm.stopping_maxiter,
-        maxtime=algorithm.stopping_maxtime,
-        counts_iterations=algorithm.algo_info.counts_iterations,
-    )
-    return Evaluator(
-        objective,
-        space,
-        history=history,
-        log=log,
-        limits=limits,
-        errors=problem.errors,
-        callback=problem.callback,
-        allowed=algorithm.algo_info.allowed,
-        constraints=constraints,
-        progress=_progress(problem) if problem.progress else None,
-    )
-
-
-def _progress(problem: Problem) -> Progress:
+def _progress(problem: Problem) -> Progress | None:
+    if not problem.progress:
+        return None
     limit, unlimited = problem.algorithm.stopping_maxfun, type(problem.algorithm).stopping_maxfun
-    return Progress(problem.algorithm.name, None if limit >= unlimited else limit)
-
-
-def _native_constraints(problem: Problem, space: Space) -> tuple[NativeConstraint, ...]:
-    constraints = make_native_constraints(
-        space,
-        derivatives=problem.derivatives,
-        numdiff=problem.numdiff_options,
-        check=not problem.skip_checks,
-    )
-    check_native_constraints(problem, constraints)
-    return constraints
-
-
-def _inference(problem: Problem, objective: Objective, params: Any) -> Inference:
-    return make_inference(
-        problem.functions,
-        params,
-        objective.kind.structure,
-        direction=problem.direction,
-        bounds=problem.bounds,
-        constraints=problem.constraints,
-        derivatives=problem.derivatives,
-        numdiff=problem.numdiff_options,
-    )
+    is_limited = limit < unlimited and problem.multistart is None
+    return Progress(problem.algorithm.name, limit if is_limited else None)
 
 
 def _check_derivatives(problem: Problem) -> None:
@@ -429,14 +330,12 @@ def _check_log(problem: Problem) -> None:
     check(Path(problem.logging.path).absolute(), problem.logging.if_database_exists)
 
 
-def _open_log(problem: Problem, space: Space, objective: Objective) -> LogWriter | None:
+def _open_log(prepared: Prepared) -> LogWriter | None:
+    problem, space = prepared.problem, prepared.space
     if problem.logging is None:
         return None
-    import dataclasses
-
     from optimagic_lite.log.writer import LogWriter, RunRecord
 
-    derivatives: Derivatives = objective.derivatives
     record = RunRecord(
         direction=problem.direction,
         algorithm=problem.algorithm.name,
@@ -444,6 +343,15 @@ def _open_log(problem: Problem, space: Space, objective: Objective) -> LogWriter
         param_names=space.names,
         structure=space.tree.to_json(),
         start_params=space.to_flat(space.x0),
-        derivatives=dataclasses.asdict(derivatives),
+        derivatives=dataclasses.asdict(prepared.objective.derivatives),
     )
     return LogWriter(problem.logging, record)
+
+
+def _rows(log: LogWriter | None) -> RowWriter | None:
+    return None if log is None else log.rows
+
+
+def _place(log: LogWriter | None) -> tuple[Path, int] | None:
+    """Return the file and the number of the run in it."""
+    return None if log is None else (log.path, log.run_id - 1)

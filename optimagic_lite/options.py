@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar, get_args
 import numpy as np
 
 from optimagic_lite.exceptions import (
+    InvalidMultistartError,
     InvalidNumdiffOptionsError,
     InvalidScalingError,
     LogError,
@@ -28,6 +29,9 @@ from optimagic_lite.parallel import (
 
 IfExists = Literal["raise", "extend", "replace"]
 ScalingMethod = Literal["start_values", "bounds"]
+SamplingDistribution = Literal["uniform", "triangular"]
+SamplingMethod = Literal["random", "sobol", "halton", "latin_hypercube"]
+MixingWeightMethod = Literal["tiktak", "linear"]
 NumdiffMethod = Literal["central", "forward", "backward"]
 
 
@@ -95,8 +99,7 @@ class ScalingOptions:
             )
         for name in ("clipping_value", "magnitude"):
             value = getattr(self, name)
-            is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-            if not is_number or not 0 < float(value) < math.inf:
+            if not _is_real(value) or not 0 < float(value) < math.inf:
                 raise InvalidScalingError(f"{name} must be a positive number, not {value!r}.")
 
 
@@ -129,7 +132,8 @@ class NumdiffOptions:
         min_steps: Smallest absolute step; None means no minimum. Bounds may ask for less.
         n_cores: Number of processes or threads that evaluate a batch of points; default 1.
         batch_evaluator: "joblib" (default, processes; needs joblib if n_cores is above 1),
-            "threading", or a function with the protocol of ``parallel.BatchEvaluator``.
+            "threading", "dask", "ray", or a function with the protocol of
+            ``parallel.BatchEvaluator``.
 
     Raises:
         InvalidNumdiffOptionsError: If a value is out of range.
@@ -159,8 +163,7 @@ class NumdiffOptions:
             value = getattr(self, name)
             if value is None and name != "scaling_factor":
                 continue
-            is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-            if not is_number or not 0 < float(value) < math.inf:
+            if not _is_real(value) or not 0 < float(value) < math.inf:
                 raise InvalidNumdiffOptionsError(
                     f"{name} must be a positive number, not {value!r}."
                 )
@@ -171,6 +174,163 @@ class NumdiffOptions:
     def cores(self) -> Cores:
         """Where a batch of points is evaluated."""
         return Cores(self.n_cores, self.batch_evaluator)
+
+
+@dataclass(frozen=True)
+class MultistartOptions:
+    """How local optimisations are started from many points.
+
+    The algorithm is TikTak: the criterion is explored at a sample of points; local optimisations
+    start from mixtures of the best of them and the best point so far, which counts more and more
+    (Arnoud, Guvenen and Kleineberg 2019, doi:10.3386/w26340).
+
+    Args:
+        n_samples: Number of explored points, the start included. Default: ten times
+            ``stopping_maxopt`` if that is given, else 100 times the number of free inputs.
+        stopping_maxopt: Largest number of local optimisations. Default: a tenth of ``n_samples``.
+        sampling_distribution: "uniform" (default) between the bounds, or "triangular" with its
+            peak at the start. Soft bounds replace bounds here.
+        sampling_method: "random" (default), "sobol", "halton" or "latin_hypercube".
+        sample: The explored points themselves, instead of a drawn sample: a sequence of trees
+            like params.
+        mixing_weight_method: How much the best point so far counts in the start of local
+            optimisation i of n: "tiktak" (default), ``sqrt(i / n)``; "linear", ``i / n`` between
+            the bounds below; or a function of ``i, n, low, high``. i counts from 0.
+        mixing_weight_bounds: Lowest and highest weight.
+        convergence_xtol_rel: Optima closer than this are the same: Euclidean norm of differences
+            divided by ``max(|value|, 0.1)``. Default 0.01.
+        convergence_max_discoveries: The run ends when the best optimum was found so many times.
+        n_cores: Number of processes or threads that explore and optimise at once.
+        batch_evaluator: What spreads the work over them, see ``read_batch_evaluator``.
+        batch_size: Number of local optimisations that know only of those before them, so that
+            they can run at once. Default 4, for any number of cores, so that results do not
+            depend on that number; never less than ``n_cores`` if it is given.
+        seed: None (default), an integer or a NumPy generator. The same integer gives the same
+            result, on any number of cores.
+        error_handling: "continue" (default): points and optimisations that fail are left out.
+            "raise": the first failure ends the run.
+
+    Raises:
+        InvalidMultistartError: If a value is not valid.
+
+    Example:
+        >>> import optimagic_lite as om
+        >>> import jax.numpy as jnp
+        >>> def wavy(x):
+        ...     return jnp.sum(x**2 + 10 * (1 - jnp.cos(2 * jnp.pi * x)))
+        >>> result = om.minimize(
+        ...     wavy, np.array([2.5, 2.5]), "scipy_lbfgsb",
+        ...     bounds=om.Bounds(lower=-3 * np.ones(2), upper=3 * np.ones(2)),
+        ...     multistart=om.MultistartOptions(n_samples=100, seed=1),
+        ... )
+        >>> bool(result.fun < 1e-8)
+        True
+    """
+
+    n_samples: int | None = None
+    stopping_maxopt: int | None = None
+    sampling_distribution: SamplingDistribution = "uniform"
+    sampling_method: SamplingMethod = "random"
+    sample: Any = None
+    mixing_weight_method: MixingWeightMethod | Callable[..., float] = "tiktak"
+    mixing_weight_bounds: tuple[float, float] = (0.1, 0.995)
+    convergence_xtol_rel: float | None = None
+    convergence_max_discoveries: float = 2
+    n_cores: int = 1
+    batch_evaluator: BatchEvaluatorName | BatchEvaluator = "joblib"
+    batch_size: int | None = None
+    seed: int | np.random.Generator | None = None
+    error_handling: Literal["raise", "continue"] | None = None
+
+    def __post_init__(self) -> None:
+        _check_multistart(self)
+
+    @property
+    def cores(self) -> Cores:
+        """Where points are explored and local optimisations run."""
+        return Cores(self.n_cores, self.batch_evaluator)
+
+
+def _check_multistart(o: MultistartOptions) -> None:
+    error = InvalidMultistartError
+    for name in ("n_samples", "stopping_maxopt", "batch_size"):
+        value = getattr(o, name)
+        if value is not None and not (_is_integer(value) and value >= 1):
+            raise error(f"{name} must be a positive integer or None, not {value!r}.")
+    if o.n_samples and o.stopping_maxopt and o.n_samples < o.stopping_maxopt:
+        raise error(
+            f"n_samples is {o.n_samples}, less than stopping_maxopt, {o.stopping_maxopt}: each "
+            "local optimisation needs an explored point."
+        )
+    choices = {
+        "sampling_distribution": get_args(SamplingDistribution),
+        "sampling_method": get_args(SamplingMethod),
+        "error_handling": ("raise", "continue", None),
+    }
+    if not callable(o.mixing_weight_method):
+        choices["mixing_weight_method"] = get_args(MixingWeightMethod)
+    for name, valid in choices.items():
+        value = getattr(o, name)
+        if not (value is None or isinstance(value, str)) or value not in valid:
+            raise error(
+                f"{name} must be one of {', '.join(map(repr, valid))}, not {value!r}."
+                + did_you_mean(value, [v for v in valid if v is not None])
+            )
+    bounds = o.mixing_weight_bounds
+    is_pair = isinstance(bounds, (tuple, list)) and len(bounds) == 2 and all(map(_is_real, bounds))
+    if not is_pair or not 0 <= bounds[0] <= bounds[1] <= 1:
+        raise error(
+            "mixing_weight_bounds must be two numbers, 0 <= low <= high <= 1, not "
+            f"{o.mixing_weight_bounds!r}."
+        )
+    xtol, discoveries = o.convergence_xtol_rel, o.convergence_max_discoveries
+    if xtol is not None and not (_is_real(xtol) and xtol >= 0):
+        raise error(f"convergence_xtol_rel must be a number, at least 0, not {xtol!r}.")
+    if not (_is_real(discoveries) and discoveries >= 1):
+        raise error(
+            "convergence_max_discoveries must be a positive integer or infinity, not "
+            f"{discoveries!r}."
+        )
+    seed: Any = o.seed
+    is_seed = isinstance(seed, np.random.Generator) or (_is_integer(seed) and seed >= 0)
+    if seed is not None and not is_seed:
+        raise error(
+            f"seed must be None, an integer of at least 0 or a NumPy generator, not {o.seed!r}."
+        )
+    drawn = ("n_samples", "sampling_method", "sampling_distribution")
+    moot = [n for n in drawn if getattr(o, n) != type(o).__dataclass_fields__[n].default]
+    if o.sample is not None and moot:
+        raise error(f"sample is given, so nothing is drawn: leave {' and '.join(moot)} out.")
+    check_n_cores(o.n_cores, error)
+    read_batch_evaluator(o.batch_evaluator, error)
+    if o.batch_size is not None and o.batch_size < o.n_cores:
+        raise error(
+            f"batch_size is {o.batch_size}, less than n_cores, {o.n_cores}: some cores would have "
+            "nothing to do."
+        )
+
+
+def _is_real(value: Any) -> bool:
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
+    return is_number and not math.isnan(float(value))
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, (bool, np.bool_))
+
+
+def read_multistart(multistart: Any) -> MultistartOptions | None:
+    """Bring all ways to ask for multistart into one; None means none.
+
+    Args:
+        multistart: None, a bool, ``MultistartOptions`` or a dict of its fields.
+
+    Raises:
+        InvalidMultistartError: If it is something else.
+    """
+    if multistart is None or isinstance(multistart, (bool, np.bool_)):
+        return MultistartOptions() if multistart else None
+    return read_record(multistart, MultistartOptions, InvalidMultistartError)
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from optimagic_lite.algorithms.base import REGISTRY, AlgoInfo, Algorithm
 from optimagic_lite.algos import SCIPY_METHODS, resolve_algorithm
 from optimagic_lite.constraints import Constraint, read_constraints
 from optimagic_lite.exceptions import (
     AliasError,
+    IncompleteBoundsError,
     InvalidAlgoOptionError,
     InvalidBoundsError,
     InvalidConstraintError,
     InvalidFunctionError,
+    InvalidMultistartError,
     InvalidNumdiffOptionsError,
     LogError,
     MissingInputError,
@@ -33,7 +37,13 @@ from optimagic_lite.objective.constraints import NativeConstraint
 from optimagic_lite.objective.kinds import described, serves
 from optimagic_lite.objective.objective import DerivativesArgument, Objective
 from optimagic_lite.objective.written import UserFunctions
-from optimagic_lite.options import NumdiffOptions, SQLiteLogOptions, read_record
+from optimagic_lite.options import (
+    MultistartOptions,
+    NumdiffOptions,
+    SQLiteLogOptions,
+    read_multistart,
+    read_record,
+)
 from optimagic_lite.space.make import BoundsAs, make_space
 from optimagic_lite.space.space import Space
 
@@ -59,6 +69,7 @@ class Problem:
     skip_checks: bool
     progress: bool
     check_derivatives: bool
+    multistart: MultistartOptions | None
 
 
 def make_problem(direction: Direction, arguments: Mapping[str, Any]) -> Problem:
@@ -72,7 +83,7 @@ def make_problem(direction: Direction, arguments: Mapping[str, Any]) -> Problem:
         OptimagicError: The subclass for the argument that is wrong.
     """
     a = dict(arguments)
-    _refuse_unavailable(a)
+    _refuse_unused(a)
     a["params"] = _alias(a, "params", "x0")
     if a["method"] is not None:
         a["algorithm"] = _alias(a, "algorithm", "method")
@@ -112,6 +123,7 @@ def make_problem(direction: Direction, arguments: Mapping[str, Any]) -> Problem:
         skip_checks=bool(a["skip_checks"]),
         progress=bool(a["progress"]),
         check_derivatives=bool(a["check_derivatives"]),
+        multistart=_multistart(a["multistart"], algorithm),
     )
 
 
@@ -173,11 +185,19 @@ def check_capabilities(problem: Problem, space: Space) -> None:
         check_structure(problem, problem.functions.structure)
     if len(space.bounded) and not info.supports_bounds:
         named = [space.names[i] for i in space.bounded]
+        is_constrained = bool(space.nonlinear)
+
+        def keeps_all(other: AlgoInfo) -> bool:
+            return other.supports_bounds and other.supports_nonlinear_constraints >= is_constrained
+
         raise InvalidBoundsError(
             f"{info.name} cannot keep bounds, and there are some on {listed(named, 5)}. Use "
             'bounds_as="transform", or one of the algorithms that can: '
-            f"{_able(info, lambda other: other.supports_bounds)}."
+            f"{_able(info, keeps_all)}."
         )
+    if info.needs_bounds:
+        _check_box(info, space)
+    problem.algorithm.check_fit(space.n_x, has_bounds=space.has_bounds)
     takes_native = info.supports_nonlinear_constraints
     if space.rows and not (takes_native or info.supports_linear_constraints):
         names = " and ".join(dict.fromkeys(rows.name for rows in space.rows))
@@ -221,6 +241,19 @@ def check_capabilities(problem: Problem, space: Space) -> None:
         raise NotAvailableError(
             f"{info.name} uses no Hessian, so {unused[0]} would be ignored. Leave it out, or "
             f"choose one of {', '.join(able)}."
+        )
+
+
+def _check_box(info: AlgoInfo, space: Space) -> None:
+    """Refuse a space that is not bounded on all sides."""
+    is_open = ~(np.isfinite(space.lower) & np.isfinite(space.upper))
+    if is_open.any():
+        named = [space.x_names[i] for i in np.flatnonzero(is_open)]
+        raise IncompleteBoundsError(
+            f"{info.name} searches a box and needs finite bounds on both sides of all free "
+            f"parameters; they are missing for {listed(named, 5)}. Add bounds (and leave out "
+            'bounds_as="transform", which takes them away), or use a local algorithm with '
+            "multistart."
         )
 
 
@@ -273,13 +306,7 @@ def _able(info: AlgoInfo, can: Callable[[AlgoInfo], bool]) -> str:
 # ---- single arguments ----------------------------------------------------------------------
 
 
-def _refuse_unavailable(a: Mapping[str, Any]) -> None:
-    later = {
-        "multistart": "Multistart is",
-    }
-    for name, what in later.items():
-        if a[name] is not None and a[name] is not False and a[name] != []:
-            raise NotAvailableError(f"{what} not available yet; leave {name} out.")
+def _refuse_unused(a: Mapping[str, Any]) -> None:
     if a["tol"] is not None:
         raise AliasError(
             "tol means something else for each algorithm. Use algo_options with "
@@ -290,6 +317,18 @@ def _refuse_unavailable(a: Mapping[str, Any]) -> None:
             "options of SciPy are not understood. Use algo_options with the harmonised names, "
             "such as stopping_maxiter; om.algos.<name>() shows those of an algorithm."
         )
+
+
+def _multistart(multistart: Any, algorithm: Algorithm) -> MultistartOptions | None:
+    options = read_multistart(multistart)
+    if options is not None and algorithm.algo_info.is_global:
+        local = _able(algorithm.algo_info, lambda other: not other.is_global)
+        raise InvalidMultistartError(
+            f"{algorithm.name} searches the whole box by itself, and multistart starts local "
+            f"algorithms, such as {', '.join(local.split(', ')[:5])}. Leave multistart out, or "
+            "choose one of those."
+        )
+    return options
 
 
 def _alias(a: Mapping[str, Any], name: str, alias: str) -> Any:

@@ -14,7 +14,7 @@ from optimagic_lite.history import History, Kind, Task, jsonable
 from optimagic_lite.space.space import Space
 
 if TYPE_CHECKING:
-    from optimagic_lite.log.writer import LogWriter
+    from optimagic_lite.log.rows import RowWriter
 
 Array = NDArray[np.float64]
 
@@ -28,10 +28,14 @@ class Recorder:
         space: Says what x stands for.
         history: Where rows go, or None.
         log: Where rows go too, or None.
+        offset: Seconds from the start of the run to what times are counted from.
     """
 
-    def __init__(self, space: Space, history: History | None, log: LogWriter | None) -> None:
+    def __init__(
+        self, space: Space, history: History | None, log: RowWriter | None, offset: float = 0.0
+    ) -> None:
         self._space = space
+        self._offset = offset
         self._history = history
         self._log = log
         self._batch = 0
@@ -51,13 +55,14 @@ class Recorder:
         Args:
             x: Where; kept, not copied.
             value: The criterion there.
-            times: Seconds from the start of the run to the start of the evaluation and to its end.
+            times: When the evaluation began and ended, in seconds.
             task: What was evaluated.
             kind: Why.
             violation: Of native constraints, beyond their tolerance; None if there are none.
             info: What came along with the value.
         """
         info = None if info is None else jsonable(info)
+        times = self._shifted(times)
         if self._history is not None:
             beyond = violation or 0.0
             self._history.append(x, value, *times, task, kind, self._batch, beyond, info)
@@ -72,6 +77,7 @@ class Recorder:
         self, x: Array, failure: Failure, times: tuple[float, float], task: Task, kind: Kind
     ) -> None:
         """Record an evaluation that failed; arguments as in ``value``."""
+        times = self._shifted(times)
         if self._history is not None and kind != "derivative":
             self._history.append(x, math.nan, *times, task, kind, self._batch)
         if self._log is not None:
@@ -84,7 +90,7 @@ class Recorder:
     def derivative(self, x: Array, times: tuple[float, float], task: Task) -> None:
         """Record that a derivative was evaluated; arguments as in ``value``."""
         if self._log is not None:
-            flat = self._space.to_flat(x)
+            flat, times = self._space.to_flat(x), self._shifted(times)
             self._log.write(flat, None, *times, task, "derivative", self._batch)
 
     def many(
@@ -95,7 +101,6 @@ class Recorder:
         task: Task,
         kind: Kind,
         batch: Batch,
-        violations: Array | None,
     ) -> None:
         """Record points that were evaluated together, in one transaction of the log.
 
@@ -105,10 +110,10 @@ class Recorder:
             times: Start and end of the batch; its points share them evenly.
             task: What was evaluated.
             kind: Why.
-            batch: What failed, and what came along with the values.
-            violations: As in ``value``, shape (k,), or None.
+            batch: What failed, what came along with the values, and violations.
         """
-        edges = np.linspace(*times, len(xs) + 1)
+        violations = batch.violations
+        edges = np.linspace(*self._shifted(times), len(xs) + 1)
         infos = None if batch.infos is None else [jsonable(info) for info in batch.infos]
         if self._log is not None:
             failures = [batch.failures.get(i) for i in range(len(xs))]
@@ -128,3 +133,7 @@ class Recorder:
                     x, value, start, stop, task, kind, self._batch, violation, info
                 )
         self._batch += 1
+
+    def _shifted(self, times: tuple[float, float]) -> tuple[float, float]:
+        """Return times from the start of the run."""
+        return (times[0] + self._offset, times[1] + self._offset) if self._offset else times

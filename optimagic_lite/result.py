@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from optimagic_lite.history import Direction, History
 from optimagic_lite.inference.estimators import CovarianceMethod
 from optimagic_lite.inference.inference import Inference, ReturnType, available
+from optimagic_lite.multistart.info import MultistartInfo
 from optimagic_lite.objective.objective import Derivatives
 from optimagic_lite.space.trees import ParamTree
 
@@ -61,7 +62,7 @@ class OptimizeResult:
         max_constraint_violation: Largest violation of bounds and constraints at ``params``.
         history: All evaluations, or None with ``collect_history=False``.
         derivatives: Which derivatives were used and why.
-        multistart_info: None without multistart.
+        multistart_info: Start points, local optima and exploration; None without multistart.
         algorithm_output: Further output of the library.
         elapsed: Seconds.
         log_path: The log file, or None.
@@ -91,7 +92,7 @@ class OptimizeResult:
     max_constraint_violation: float
     history: History | None
     derivatives: Derivatives
-    multistart_info: None = None
+    multistart_info: MultistartInfo | None = None
     algorithm_output: dict[str, Any] = field(default_factory=dict)
     elapsed: float = 0.0
     log_path: Path | None = None
@@ -271,6 +272,8 @@ class OptimizeResult:
         ]
         if self.max_constraint_violation:
             rows.append(("violation", f"{self.max_constraint_violation:.3g}"))
+        if self.multistart_info is not None:
+            rows.append(("multistart", str(self.multistart_info)))
         rows += [
             ("message", self.message),
             ("evaluations", ", ".join(f"{n:,} {what}" for n, what in counts if n)),

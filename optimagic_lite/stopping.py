@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 
 from optimagic_lite.exceptions import StopOptimizationError
@@ -78,3 +79,6 @@ class Limits:
         """Return how many evaluations are left."""
         limit = self.maxfun if self.counts_iterations else min(self.maxfun, self.maxiter)
         return limit - n_evaluations
+
+
+NO_LIMITS = Limits(maxfun=2**62, maxiter=2**62, maxtime=math.inf, counts_iterations=True)

@@ -122,10 +122,92 @@ PEER = {
     },
 }  # fmt: skip
 
+_NLOPT_GLOBAL = {**_NLOPT, "stopping_maxfun": 1_000}
+_LOCAL_SEARCHES = {"local_algorithm": "L-BFGS-B", "local_algo_options": None}
+_CORES = {"n_cores": 1, "batch_evaluator": "joblib"}
+
+# Its global algorithms; where it has no seed or None, a run here is repeated by default.
+PEER |= {
+    "nlopt_crs2_lm": {**_NLOPT_GLOBAL, "population_size": None},
+    "nlopt_direct": {
+        **_NLOPT_GLOBAL,
+        "locally_biased": False,
+        "random_search": False,
+        "unscaled_bounds": False,
+    },
+    "nlopt_esch": _NLOPT_GLOBAL,
+    "nlopt_isres": _NLOPT_GLOBAL,
+    "scipy_basinhopping": {
+        **_LOCAL_SEARCHES,
+        "n_local_optimizations": 100,
+        "temperature": 1.0,
+        "stepsize": 0.5,
+        "take_step": None,
+        "accept_test": None,
+        "interval": 50,
+        "convergence_n_unchanged_iterations": None,
+        "seed": 0,
+        "target_accept_rate": 0.5,
+        "stepwise_factor": 0.9,
+    },
+    "scipy_brute": {**_CORES, "n_grid_points": 20, "polishing_function": None},
+    "scipy_differential_evolution": {
+        **_CORES,
+        "strategy": "best1bin",
+        "stopping_maxiter": 1_000,
+        "population_size_multiplier": 15,
+        "convergence_ftol_rel": 0.01,
+        "mutation_constant": (0.5, 1),
+        "recombination_constant": 0.7,
+        "seed": 0,
+        "polish": True,
+        "sampling_method": "latinhypercube",
+        "convergence_ftol_abs": 1e-8,
+    },
+    "scipy_direct": {
+        "convergence_ftol_rel": 2e-9,
+        "stopping_maxfun": 1_000_000,
+        "stopping_maxiter": 1_000,
+        "locally_biased": True,
+        "convergence_minimum_criterion_value": -INF,
+        "convergence_minimum_criterion_tolerance": 1e-4,
+        "volume_hyperrectangle_tolerance": 1e-16,
+        "length_hyperrectangle_tolerance": 1e-6,
+    },
+    "scipy_dual_annealing": {
+        **_LOCAL_SEARCHES,
+        "stopping_maxiter": 1_000,
+        "stopping_maxfun": 1_000_000,
+        "initial_temperature": 5230.0,
+        "restart_temperature_ratio": 2e-5,
+        "visit": 2.62,
+        "accept": -5.0,
+        "seed": 0,
+        "no_local_search": False,
+    },
+    "scipy_shgo": {
+        **_LOCAL_SEARCHES,
+        "n_sampling_points": 128,
+        "n_simplex_iterations": 1,
+        "sampling_method": "simplicial",
+        "max_sampling_evaluations": None,
+        "convergence_minimum_criterion_value": None,
+        "convergence_minimum_criterion_tolerance": 1e-4,
+        "stopping_maxfun": 1_000,
+        "stopping_max_processing_time": None,
+        "minimum_homology_group_rank_differential": None,
+        "symmetry": False,
+        "minimize_every_iteration": True,
+        "max_local_minimizations_per_iteration": False,
+        "infinity_constraints": True,
+    },
+}
+
 # SciPy's methods that the peer lacks, NLopt's, and the solvers in JAX.
 BEYOND_PEER = {
     "scipy_cobyqa", "scipy_trust_ncg", "scipy_trust_krylov", "scipy_trust_exact", "scipy_dogleg",
     "nlopt_tnewton_restart", "nlopt_tnewton_precond", "nlopt_tnewton_precond_restart",
+    "nlopt_orig_direct", "nlopt_ags", "nlopt_mlsl",
     "optimistix_bfgs", "optimistix_lbfgs", "optimistix_nonlinear_cg",
     "optimistix_levenberg_marquardt", "optimistix_indirect_levenberg_marquardt",
     "optimistix_gauss_newton", "optimistix_dogleg",
@@ -144,17 +226,21 @@ def test_algorithms_that_users_expect_are_there():
     assert (set(PEER) | BEYOND_PEER) - set(om.algos.AllNames) == set()
 
 
-def test_every_local_algorithm_of_nlopt_is_used():
+def test_every_algorithm_of_nlopt_is_used():
     import nlopt
 
-    wrapped = {"LD_VAR1", "LD_VAR2", "LN_NEWUOA_BOUND"}
+    wrapped = {"LD_VAR1", "LD_VAR2", "LN_NEWUOA_BOUND", "G_MLSL", "G_MLSL_LDS"}
+    wrapped |= {n for n in dir(nlopt) if n.startswith(("GN_DIRECT", "GN_ORIG_DIRECT"))}
     wrapped |= {
-        c.constant for n, c in REGISTRY.items() if n.startswith("nlopt_") and n != "nlopt_var"
+        cls.constant
+        for name, cls in REGISTRY.items()
+        if name.startswith("nlopt_") and hasattr(cls, "constant")
     }
-    local = {n for n in dir(nlopt) if n.startswith(("LD_", "LN_"))}
-    # AUGLAG minimizes nothing itself, it wraps others; NOCEDAL is a name without code behind it
-    left_out = {n for n in local if "AUGLAG" in n} | {"LD_LBFGS_NOCEDAL"}
-    assert local - wrapped - left_out == set()
+    known = {n for n in dir(nlopt) if n.startswith(("LD_", "LN_", "GD_", "GN_", "G_"))}
+    # AUGLAG minimizes nothing itself, it wraps others; NOCEDAL is a name without code behind it;
+    # STOGO ends the whole process where a local search fails; GN_MLSL is MLSL with one local search
+    left_out = {n for n in known if "AUGLAG" in n or "STOGO" in n or "D_MLSL" in n or "N_MLSL" in n}
+    assert known - wrapped - left_out - {"LD_LBFGS_NOCEDAL"} == set()
 
 
 @pytest.mark.parametrize(
@@ -481,7 +567,7 @@ def test_pickle_and_copy(name):
 def test_signature_repr_and_docstring(name):
     parameters = inspect.signature(REGISTRY[name]).parameters
     assert set(option_types(REGISTRY[name])) <= set(parameters)
-    assert "stopping_maxfun=1000000" in repr(REGISTRY[name]())
+    assert f"stopping_maxfun={REGISTRY[name].stopping_maxfun}" in repr(REGISTRY[name]())
     assert REGISTRY[name].__doc__.splitlines()[0].strip()
 
 

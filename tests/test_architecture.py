@@ -36,6 +36,7 @@ LAYERS = [
         "functions",
         "problem",
         "multistart",
+        "prepared",
         "result",
         "inference",
         "differentiation",
@@ -58,7 +59,12 @@ HOMES = {
     "lineax": ["algorithms.optimistix"],
     "equinox": ["algorithms"],
     "scipy": ["algorithms", "benchmarking", "objective", "space"],
-    "pickle": ["result"],
+    "pickle": ["result", "parallel.portable"],
+    "cloudpickle": ["parallel"],
+    "joblib": ["parallel"],
+    "distributed": ["parallel.dask"],
+    "dask": ["parallel.dask"],
+    "ray": ["parallel.ray"],
 }
 
 # What costs too much to load with the package. It is imported inside functions, or in those
@@ -74,6 +80,10 @@ HEAVY = {
     "lineax",
     "equinox",
     "scipy",
+    "joblib",
+    "distributed",
+    "dask",
+    "ray",
 }
 LOADED_ON_FIRST_USE = {"log", "plots", "cli", "demo", "benchmarking"}
 

@@ -9,13 +9,15 @@ import jax
 import numpy as np
 import pytest
 from conformance import (
-    ALL,
     BOUNDED,
     BOUNDED_MINIMUM,
     BOUNDS,
     CALLBACK,
     CAN_MAXIMIZE,
     CENTER,
+    COARSE,
+    EVERY,
+    GLOBAL,
     HESSIAN,
     INFO,
     INSIDE_JAX,
@@ -23,7 +25,6 @@ from conformance import (
     MAXFUN,
     MAXITER,
     MAXTIME,
-    OUTSIDE_JAX,
     START,
     UNBOUNDED,
     Recorder,
@@ -34,6 +35,7 @@ from conformance import (
     fun_numpy,
     jax_criterion,
     marked,
+    minimize,
     negative_jax_criterion,
     solve,
     status_in_file,
@@ -45,14 +47,17 @@ from conformance import (
 import optimagic_lite as om
 from optimagic_lite.algorithms.base import REGISTRY, option_types
 from optimagic_lite.exceptions import (
+    IncompleteBoundsError,
     InvalidAlgoOptionError,
     InvalidBoundsError,
     InvalidFunctionError,
     NotAvailableError,
 )
 
-every = pytest.mark.parametrize("name", ALL)
-every_outside_jax = pytest.mark.parametrize("name", OUTSIDE_JAX)
+CALLED = [name for name in EVERY if name not in INSIDE_JAX]
+
+every = pytest.mark.parametrize("name", EVERY)
+every_outside_jax = pytest.mark.parametrize("name", CALLED)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +99,7 @@ def test_each_structure_adds_up_to_the_same_criterion(name):
 
 @every
 def test_free_minimum_of_a_jax_criterion_of_a_tree(name):
-    result = om.minimize(jax_criterion(name), tree(START), name)
+    result = minimize(name, jax_criterion(name), tree(START))
     assert list(result.params) == ["b", "a"]
     assert isinstance(result.params["b"], float)
     assert_minimum(result, flat(result.params), CENTER)
@@ -104,7 +109,7 @@ def test_free_minimum_of_a_jax_criterion_of_a_tree(name):
 
 @every_outside_jax
 def test_free_minimum_of_a_numpy_criterion(name):
-    result = om.minimize(criterion(name), START, name)
+    result = minimize(name, criterion(name), START)
     assert_minimum(result, result.params, CENTER)
     if INFO[name].needs_jac:
         assert result.derivatives.kind == "numerical"
@@ -113,10 +118,10 @@ def test_free_minimum_of_a_numpy_criterion(name):
         np.testing.assert_allclose(result.hess, HESSIAN, atol=1e-2)
 
 
-@pytest.mark.parametrize("name", [n for n in OUTSIDE_JAX if INFO[n].needs_jac])
+@pytest.mark.parametrize("name", [n for n in CALLED if INFO[n].needs_jac])
 def test_free_minimum_with_the_users_gradient(name):
     fun = Recorder(name)
-    result = om.minimize(marked(name, fun), START, name, jac=derivative(name))
+    result = minimize(name, marked(name, fun), START, jac=derivative(name))
     assert_minimum(result, result.params, CENTER)
     assert result.derivatives.kind == "user"
     assert len(fun.points) == result.n_fun_evals + result.n_numdiff_evals
@@ -132,9 +137,9 @@ def test_a_numpy_criterion_is_refused_by_solvers_inside_jax(name):
 
 @pytest.mark.parametrize("name", CAN_MAXIMIZE)
 def test_maximize(name):
-    result = om.maximize(negative_jax_criterion(name), tree(START), name)
+    result = minimize(name, negative_jax_criterion(name), tree(START), task=om.maximize)
     assert_minimum(result, flat(result.params), CENTER)
-    assert -1e-3 < result.fun <= 1e-12
+    assert -(0.1 if name in COARSE else 1e-3) < result.fun <= 1e-12
     assert result.start_fun == pytest.approx(-fun_numpy(START))
     assert result.history.fun[0] == pytest.approx(result.start_fun)
     assert (np.diff(result.history.monotone_fun) >= 0).all()
@@ -156,13 +161,21 @@ def test_a_sum_of_squares_is_not_maximized(name):
 # ---- bounds --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", BOUNDED)
-@pytest.mark.parametrize("kind", BOUNDS)
+def assert_converged(result, params, minimum):
+    """Check that a run converged to a minimum, or is global and ran into a limit close to it."""
+    assert result.success or result.algorithm in GLOBAL, result.message
+    assert_minimum(result, params, minimum)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [(n, k) for n in BOUNDED for k in BOUNDS if k == "two-sided" or not INFO[n].needs_bounds],
+)
 def test_binding_bounds_are_reached_and_never_left(name, kind, tmp_path):
     bounds = BOUNDS[kind]
-    run = solve(name, tmp_path, bounds=bounds, algo_options={"stopping_maxfun": 10_000})
-    assert run.result.success, run.result.message
-    np.testing.assert_allclose(vector(run.result.params), BOUNDED_MINIMUM, atol=1e-3)
+    limit = 1_000 if name in GLOBAL else 10_000
+    run = solve(name, tmp_path, bounds=bounds, algo_options={"stopping_maxfun": limit})
+    assert_converged(run.result, vector(run.result.params), BOUNDED_MINIMUM)
     assert run.result.max_constraint_violation == 0
     lower, upper = (np.asarray(side) for side in (bounds.lower, bounds.upper))
     logged = run.log.to_frame()[run.result.history.flat_param_names].to_numpy()
@@ -174,9 +187,16 @@ def test_binding_bounds_are_reached_and_never_left(name, kind, tmp_path):
 @pytest.mark.parametrize("name", BOUNDED)
 def test_start_on_a_bound(name):
     start = np.array([-0.3, BOUNDED_MINIMUM[1], BOUNDED_MINIMUM[2]])
-    result = om.minimize(criterion(name), start, name, bounds=BOUNDS["two-sided"])
-    assert result.success, result.message
-    np.testing.assert_allclose(result.params, BOUNDED_MINIMUM, atol=1e-3)
+    result = minimize(name, criterion(name), start, bounds=BOUNDS["two-sided"])
+    assert_converged(result, result.params, BOUNDED_MINIMUM)
+
+
+@pytest.mark.parametrize("name", [n for n in EVERY if INFO[n].needs_bounds])
+def test_a_box_with_an_open_side_is_refused_by_those_that_search_all_of_it(name):
+    calls = []
+    with pytest.raises(IncompleteBoundsError, match=f"{name} searches a box.*missing for 0"):
+        om.minimize(calls.append, START, name, bounds=BOUNDS["one-sided"])
+    assert not calls
 
 
 @pytest.mark.parametrize("name", UNBOUNDED)
@@ -184,7 +204,7 @@ def test_bounds_are_refused_by_those_that_cannot_keep_them(name):
     params = tree(START)
     with pytest.raises(InvalidBoundsError, match=f"{name} cannot keep bounds") as caught:
         om.minimize(jax_criterion(name), params, name, bounds=om.Bounds(upper={"b": 3.0}))
-    named = [other for other in ALL if f" {other}" in str(caught.value).split("can:")[1]]
+    named = [other for other in EVERY if f" {other}" in str(caught.value).split("can:")[1]]
     assert named
     assert set(named) <= set(BOUNDED)
 
@@ -317,16 +337,16 @@ def test_two_runs_are_identical(name, runs, tmp_path):
 @every
 def test_the_history_does_not_steer_the_run(name, runs):
     full = runs(name).result
-    params = START if name in OUTSIDE_JAX else tree(START)
-    fun = criterion(name) if name in OUTSIDE_JAX else jax_criterion(name)
+    params = START if name in CALLED else tree(START)
+    fun = criterion(name) if name in CALLED else jax_criterion(name)
     options = {"stopping_maxfun": full.n_fun_evals}
-    result = om.minimize(fun, params, name, algo_options=options, collect_history=False)
+    result = minimize(name, fun, params, algo_options=options, collect_history=False)
     assert result.history is None
     assert result.fun == full.fun
     assert result.n_fun_evals == full.n_fun_evals
 
 
-@pytest.mark.parametrize("name", [n for n in OUTSIDE_JAX if not INFO[n].needs_jac])
+@pytest.mark.parametrize("name", [n for n in CALLED if not INFO[n].needs_jac])
 def test_a_criterion_that_changes_its_argument_changes_nothing(name, runs):
     def fun(x):
         value = fun_numpy(x)
@@ -334,7 +354,7 @@ def test_a_criterion_that_changes_its_argument_changes_nothing(name, runs):
         return value
 
     expected = runs(name).result.history.flat_params
-    result = om.minimize(fun, START, name, algo_options={"stopping_maxfun": len(expected)})
+    result = minimize(name, fun, START, algo_options={"stopping_maxfun": len(expected)})
     np.testing.assert_array_equal(result.history.flat_params, expected)
 
 
@@ -430,7 +450,7 @@ def test_ctrl_c_inside_the_criterion(name, tmp_path):
     fun = Interrupted(name)
     jac = derivative(name) if INFO[name].needs_jac else None
     with pytest.raises(KeyboardInterrupt) as caught:
-        om.minimize(marked(name, fun), START, name, jac=jac, logging=tmp_path / f"{name}.db")
+        minimize(name, marked(name, fun), START, jac=jac, logging=tmp_path / f"{name}.db")
     assert_interrupted(name, caught, tmp_path, 3)
     assert len(fun.points) == 3
 
@@ -457,7 +477,8 @@ def test_values_of_options_are_checked(name):
             wrong += [1.5, math.inf]
         if _plain_type(hint) is bool:
             wrong += [1, None]
-        if option.startswith(("stopping_", "convergence_")):
+        # the value of an optimum that is known may have any sign
+        if option.startswith(("stopping_", "convergence_")) and "value" not in option:
             wrong += [-1]
         if option.startswith("stopping_"):
             wrong += [0]

@@ -53,7 +53,7 @@ def finish(writer, fun=1.0):
 
 def write_values(writer, funs, kind="path"):
     for i, fun in enumerate(funs):
-        writer.write(np.full(3, float(i)), fun, i, i + 0.5, "fun", kind, i)
+        writer.rows.write(np.full(3, float(i)), fun, i, i + 0.5, "fun", kind, i)
 
 
 def query(path, sql):
@@ -129,7 +129,7 @@ def test_history_from_the_log_equals_the_history_in_memory(path):
     rng = np.random.default_rng(0)
     for i, (kind, fun, task, batch) in enumerate(rows):
         flat = rng.normal(size=3)
-        writer.write(flat, fun, i + 0.25, i + 0.5, task, kind, batch)
+        writer.rows.write(flat, fun, i + 0.25, i + 0.5, task, kind, batch)
         if kind != "derivative":
             # a failed evaluation is NaN in the history; the log also says what it was
             value = fun if math.isfinite(fun) else math.nan
@@ -167,7 +167,7 @@ def test_history_from_the_log_equals_the_history_in_memory(path):
 )
 def test_value_and_exception_round_trip(path, fun, exception, stored, read):
     writer = open_log(path)
-    writer.write(np.zeros(3), fun, 0, 1, "fun", "path", 0, exception)
+    writer.rows.write(np.zeros(3), fun, 0, 1, "fun", "path", 0, exception)
     finish(writer)
 
     assert query(path, "SELECT fun, exception FROM evaluations") == [stored]
@@ -180,10 +180,10 @@ def test_value_and_exception_round_trip(path, fun, exception, stored, read):
 def test_parameters_keep_every_bit(path):
     flat = np.array([-0.0, 5e-324, 0.1 + 0.2])
     writer = open_log(path)
-    writer.write(flat, 1.0, 0, 1, "fun", "path", 0)
+    writer.rows.write(flat, 1.0, 0, 1, "fun", "path", 0)
     # a view with strides, and big-endian numbers
-    writer.write(np.repeat(flat, 2)[::2], 1.0, 0, 1, "fun", "path", 1)
-    writer.write(flat.astype(">f8"), 1.0, 0, 1, "fun", "path", 2)
+    writer.rows.write(np.repeat(flat, 2)[::2], 1.0, 0, 1, "fun", "path", 1)
+    writer.rows.write(flat.astype(">f8"), 1.0, 0, 1, "fun", "path", 2)
     finish(writer)
 
     blobs = [blob for (blob,) in query(path, "SELECT params FROM evaluations")]
@@ -199,15 +199,17 @@ def test_write_many_writes_the_same_rows_as_write(path, tmp_path):
     texts = [None, None, None, "warned"]
     one_by_one, at_once = open_log(path), open_log(tmp_path / "many.db")
     for flat, fun, i, text in zip(flats, funs, range(4), texts, strict=True):
-        one_by_one.write(flat, fun, i, i + 1, "fun", "exploration", np.int64(7), text)
-    at_once.write_many(flats[:3], funs[:3], np.arange(3), np.arange(1, 4), "fun", "exploration", 7)
-    at_once.write_many(flats[3:], funs[3:], [3], [4], "fun", "exploration", 7, texts[3:])
+        one_by_one.rows.write(flat, fun, i, i + 1, "fun", "exploration", np.int64(7), text)
+    at_once.rows.write_many(
+        flats[:3], funs[:3], np.arange(3), np.arange(1, 4), "fun", "exploration", 7
+    )
+    at_once.rows.write_many(flats[3:], funs[3:], [3], [4], "fun", "exploration", 7, texts[3:])
     for writer in (one_by_one, at_once):
         finish(writer)
 
     sql = "SELECT * FROM evaluations"
     assert query(path, sql) == query(tmp_path / "many.db", sql)
-    assert [row[2] for row in query(path, sql)] == [0, 1, 2, 3]
+    assert [row[3] for row in query(path, sql)] == [0, 1, 2, 3]
 
 
 def test_to_frame_holds_all_kinds_and_avoids_name_clashes(path):
@@ -216,15 +218,15 @@ def test_to_frame_holds_all_kinds_and_avoids_name_clashes(path):
         param_names=tree.names, structure=tree.to_json(), start_params=tree.start_values()
     )
     writer = open_log(path, record)
-    writer.write(np.array([1.0, 2.0, 3.0]), 4.0, 1.0, 1.5, "fun", "start", 0)
-    writer.write(np.array([5.0, 6.0, 7.0]), None, 2.0, 2.5, "fun", "derivative", 1, "boom")
+    writer.rows.write(np.array([1.0, 2.0, 3.0]), 4.0, 1.0, 1.5, "fun", "start", 0)
+    writer.rows.write(np.array([5.0, 6.0, 7.0]), None, 2.0, 2.5, "fun", "derivative", 1, "boom")
     finish(writer)
 
     frame = SQLiteLogReader(path).to_frame()
 
     assert list(frame) == [
-        "fun", "time", "start_time", "stop_time", "task", "kind", "batch", "exception",
-        "traceback", "info", "violation", "params.fun", "params.exception", "x",
+        "fun", "time", "start_time", "stop_time", "task", "kind", "step", "batch",
+        "exception", "traceback", "info", "violation", "params.fun", "params.exception", "x",
     ]  # fmt: skip
     assert frame["kind"].tolist() == ["start", "derivative"]
     assert frame["time"].tolist() == [0.5, 1.5]
@@ -237,7 +239,7 @@ def test_a_run_without_rows_can_be_read(path):
     finish(open_log(path), fun=None)
     reader = SQLiteLogReader(path)
     assert len(reader.read_history()) == 0
-    assert reader.to_frame().shape == (0, 14)
+    assert reader.to_frame().shape == (0, 15)
     with pytest.raises(IndexError, match="its history has 0 rows"):
         reader.read_iteration(-1)
 
@@ -297,7 +299,7 @@ def test_several_runs_share_a_file(path):
     assert len(reader.read_history()) == 3
     assert [len(reader.read_history(run)) for run in (0, 1, 2, -3)] == [1, 2, 3, 1]
     assert reader.read_iteration(-1, run=1).fun == 2.0
-    assert reader.read_iteration(-1, run=1).rowid == 2 * 2**40 + 1
+    assert reader.read_iteration(-1, run=1).rowid == 2 * 2**45 + 1
     assert len(reader.to_frame(run=0)) == 1
     for run in (3, -4):
         with pytest.raises(IndexError, match=f"no run {run} in the log, which holds 3 runs"):
@@ -314,15 +316,15 @@ def test_read_start_params_gives_the_structure_of_the_user(path):
 
 def test_read_iteration_counts_rows_of_the_history_and_reads_by_key(path):
     writer = open_log(path)
-    writer.write(np.arange(3.0), 5.0, 0.0, 1.0, "fun_and_jac", "start", 0)
-    writer.write(np.zeros(3), 6.0, 1.0, 2.0, "fun", "derivative", 1)
-    writer.write(np.ones(3), 4.0, 2.0, 3.0, "fun", "path", 2)
+    writer.rows.write(np.arange(3.0), 5.0, 0.0, 1.0, "fun_and_jac", "start", 0)
+    writer.rows.write(np.zeros(3), 6.0, 1.0, 2.0, "fun", "derivative", 1)
+    writer.rows.write(np.ones(3), 4.0, 2.0, 3.0, "fun", "path", 2)
     finish(writer)
     reader = SQLiteLogReader(path)
 
     first, last = reader.read_iteration(0), reader.read_iteration(-1)
 
-    assert (first["scalar_fun"], first["fun"], first["row"], first["rowid"]) == (5.0, 5.0, 0, 2**40)
+    assert (first["scalar_fun"], first["fun"], first["row"], first["rowid"]) == (5.0, 5.0, 0, 2**45)
     assert (last["fun"], last["row"], last["kind"], last["batch"]) == (4.0, 2, "path", 2)
     assert reader.read_iteration(1).row == reader.read_iteration(-1).row
     assert first["task"] == "fun_and_jac"
@@ -344,8 +346,8 @@ def test_read_iteration_counts_rows_of_the_history_and_reads_by_key(path):
 def test_best_is_the_first_best_row_of_the_history(path, direction, row):
     writer = open_log(path, make_record(direction=direction))
     write_values(writer, [3.0, 7.0, -1.0, math.nan, math.inf, -math.inf, 7.0, -1.0])
-    writer.write(np.zeros(3), -50.0, 0, 1, "fun", "derivative", 9)
-    writer.write(np.zeros(3), 50.0, 0, 1, "fun", "derivative", 9)
+    writer.rows.write(np.zeros(3), -50.0, 0, 1, "fun", "derivative", 9)
+    writer.rows.write(np.zeros(3), 50.0, 0, 1, "fun", "derivative", 9)
     finish(writer)
     assert SQLiteLogReader(path).best().row == row
 
@@ -555,12 +557,12 @@ def test_a_row_that_cannot_be_written_is_an_error_that_says_why(path, monkeypatc
         write_values(writer, [2.0])
     assert isinstance(e.value.__cause__, sqlite3.Error)
     with pytest.raises(LogError, match="batch of evaluations could not be added"):
-        writer.write_many(*batch)
+        writer.rows.write_many(*batch)
     other.execute("ROLLBACK")
     other.close()
 
     # the run can go on, and rows are numbered without a gap
-    writer.write_many(*batch)
+    writer.rows.write_many(*batch)
     finish(writer)
     assert query(path, "SELECT row FROM evaluations") == [(0,), (1,), (2,)]
 
@@ -585,7 +587,7 @@ def test_write_many_writes_all_or_nothing(path):
         "BEGIN SELECT RAISE(ABORT, 'second row'); END",
     )
     with pytest.raises(LogError, match=r"batch of evaluations .*second row"):
-        writer.write_many(np.zeros((2, 3)), [1.0, 2.0], [0, 0], [1, 1], "fun", "path", 0)
+        writer.rows.write_many(np.zeros((2, 3)), [1.0, 2.0], [0, 0], [1, 1], "fun", "path", 0)
     write_values(writer, [3.0])
     finish(writer)
     assert query(path, "SELECT row, fun FROM evaluations") == [(0, 3.0)]
@@ -646,28 +648,29 @@ def test_a_query_is_repeated_if_a_writer_comes_meanwhile(path):
 
 def test_plain_sqlite_reads_a_log(path):
     writer = open_log(path)
-    writer.write(np.array([1.0, 2.0, 3.0]), 4.0, 0.5, 0.75, "fun", "start", 0)
+    writer.rows.write(np.array([1.0, 2.0, 3.0]), 4.0, 0.5, 0.75, "fun", "start", 0)
     finish(writer, fun=4.0)
     [(names, fun)] = query(path, "SELECT param_names, fun FROM runs")
     assert json.loads(names) == ["b_0", "b_1", "a"]
     assert fun == 4.0
     [row] = query(path, "SELECT * FROM evaluations")
     params = np.array([1.0, 2.0, 3.0]).astype("<f8").tobytes()
-    assert row == (2**40, 1, 0, "start", "fun", 0, 4.0, 0.5, 0.75, None, None, None, None, params)
+    head = 2**45, 1, 0, 0, "start", "fun", 0
+    assert row == (*head, 4.0, 0.5, 0.75, None, None, None, None, params)
 
 
 def test_the_columns_are_those_of_the_schema_version():
     from optimagic_lite.log import tables
 
-    assert tables.SCHEMA_VERSION == 3
+    assert tables.SCHEMA_VERSION == 4
     assert tables.runs.c.keys() == [
         "run_id", "status", "pid", "host", "started", "ended", "direction", "algorithm",
         "algo_options", "param_names", "structure", "start_params", "derivatives", "versions",
         "success", "message", "fun",
     ]  # fmt: skip
     assert tables.evaluations.c.keys() == [
-        "id", "run_id", "row", "kind", "task", "batch", "fun", "start_time", "stop_time",
-        "exception", "traceback", "info", "violation", "params",
+        "id", "run_id", "step", "row", "kind", "task", "batch", "fun", "start_time",
+        "stop_time", "exception", "traceback", "info", "violation", "params",
     ]  # fmt: skip
 
 
@@ -713,7 +716,7 @@ def test_no_row_is_lost_when_the_process_is_killed(path, start_process):
         writer = open_log()
         i = 0
         while True:
-            writer.write(np.full(2, float(i)), float(i), i, i + 1, "fun", "path", i)
+            writer.rows.write(np.full(2, float(i)), float(i), i, i + 1, "fun", "path", i)
             print(i, flush=True)
             i += 1
         """
@@ -754,7 +757,7 @@ def test_reading_while_another_process_writes(path, start_process):
         until = time.monotonic() + 3
         i = 0
         while time.monotonic() < until:
-            writer.write(np.full(2, float(i)), float(i), i, i + 1, "fun", "path", i)
+            writer.rows.write(np.full(2, float(i)), float(i), i, i + 1, "fun", "path", i)
             i += 1
         writer.finish("complete", success=True, message=None, fun=0.0)
         print(i, flush=True)
@@ -784,9 +787,9 @@ def test_processes_extend_one_file_at_once(path, start_process):
         for _ in range(5):
             writer = open_log(if_database_exists="extend")
             for i in range(40):
-                writer.write(np.full(2, %d.0), float(i), i, i + 1, "fun", "path", i)
+                writer.rows.write(np.full(2, %d.0), float(i), i, i + 1, "fun", "path", i)
             flats, times = np.full((10, 2), %d.0), np.arange(10.0)
-            writer.write_many(flats, times, times, times, "fun", "exploration", 40)
+            writer.rows.write_many(flats, times, times, times, "fun", "exploration", 40)
             writer.finish("complete", success=True, message=None, fun=0.0)
     """.replace("sys.argv[0] + ", "")
     processes = [start_process(code % (i, i, i)) for i in (1, 2)]

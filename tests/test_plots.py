@@ -16,10 +16,11 @@ from optimagic_lite.exceptions import (
     LogError,
     NotAvailableError,
 )
-from optimagic_lite.history import History
+from optimagic_lite.history import History, MultistartHistory
 from optimagic_lite.optimize import minimize
 from optimagic_lite.options import SQLiteLogOptions
-from optimagic_lite.plots.criterion import criterion_data, criterion_plot
+from optimagic_lite.plots.criterion import criterion_plot
+from optimagic_lite.plots.criterion_data import criterion_data
 from optimagic_lite.plots.lines import MAX_POINTS_FIGURE, MAX_POINTS_LINE, thin
 from optimagic_lite.plots.params import params_data, params_plot
 from optimagic_lite.space.trees import ParamTree
@@ -38,6 +39,11 @@ def make_history(fun, params=None, direction="minimize", kinds=None):
     return history
 
 
+def make_run(*args, **kwargs):
+    """The same as the evaluations of a run without multistart."""
+    return MultistartHistory(make_history(*args, **kwargs), ())
+
+
 def values(line):
     return line.value.tolist()
 
@@ -46,7 +52,7 @@ def values(line):
 
 
 def test_criterion_data_holds_values_numbers_and_seconds_of_the_evaluations():
-    data = criterion_data([("run", make_history([3.0, 5.0, 1.0]))])
+    data = criterion_data([("run", make_run([3.0, 5.0, 1.0]))])
     (line,) = data.lines
     assert line.name == "run"
     assert values(line) == [3.0, 5.0, 1.0]
@@ -57,34 +63,42 @@ def test_criterion_data_holds_values_numbers_and_seconds_of_the_evaluations():
 
 
 def test_failed_evaluations_are_nan_whatever_is_not_finite():
-    data = criterion_data([("run", make_history([3.0, NAN, np.inf, -np.inf, 1.0]))])
+    data = criterion_data([("run", make_run([3.0, NAN, np.inf, -np.inf, 1.0]))])
     np.testing.assert_array_equal(data.lines[0].value, [3.0, NAN, NAN, NAN, 1.0])
 
 
 def test_monotone_has_gaps_before_the_first_success_only():
-    data = criterion_data([("run", make_history([NAN, 3.0, 4.0, NAN, 1.0]))], monotone=True)
+    data = criterion_data([("run", make_run([NAN, 3.0, 4.0, NAN, 1.0]))], monotone=True)
     np.testing.assert_array_equal(data.lines[0].value, [NAN, 3.0, 3.0, 3.0, 1.0])
 
 
 def test_monotone_of_a_maximization_rises():
-    history = make_history([1.0, 3.0, 2.0], direction="maximize")
-    assert values(criterion_data([("r", history)], monotone=True).lines[0]) == [1.0, 3.0, 3.0]
+    run = make_run([1.0, 3.0, 2.0], direction="maximize")
+    assert values(criterion_data([("r", run)], monotone=True).lines[0]) == [1.0, 3.0, 3.0]
+
+
+def test_monotone_leaves_out_what_violates_a_constraint():
+    history = make_history([5.0])
+    history.append(np.zeros(3), 1.0, 9.0, 9.5, "fun", violation=0.1)
+    history.append(np.zeros(3), 4.0, 9.5, 9.9, "fun")
+    (line,) = criterion_data([("r", MultistartHistory(history, ()))], monotone=True).lines
+    assert values(line) == [5.0, 5.0, 4.0]
 
 
 def test_max_evaluations_clips_each_run():
-    histories = [("long", make_history([3.0, 2.0, 1.0])), ("short", make_history([9.0]))]
+    histories = [("long", make_run([3.0, 2.0, 1.0])), ("short", make_run([9.0]))]
     data = criterion_data(histories, max_evaluations=2)
     assert [values(line) for line in data.lines] == [[3.0, 2.0], [9.0]]
 
 
 def test_only_the_path_is_shown():
     kinds = ["start", "exploration", "path", "derivative", "path"]
-    history = make_history([5.0, 4.0, 3.0, 2.0, 1.0], kinds=kinds)
-    data = criterion_data([("run", history)])
+    run = make_run([5.0, 4.0, 3.0, 2.0, 1.0], kinds=kinds)
+    data = criterion_data([("run", run)])
     assert values(data.lines[0]) == [5.0, 3.0, 1.0]
     assert data.lines[0].evaluation.tolist() == [0, 1, 2]
     assert data.lines[0].seconds.tolist() == [2.0, 8.0, 14.0]
-    assert values(params_data(history).lines[2]) == [2.0, 4.0, 6.0]
+    assert values(params_data(run).lines[2]) == [2.0, 4.0, 6.0]
 
 
 @pytest.mark.parametrize(
@@ -96,31 +110,31 @@ def test_only_the_path_is_shown():
     ],
 )
 def test_title_says_the_direction(direction, monotone, title):
-    history = make_history([1.0], direction=direction)
-    assert criterion_data([("r", history)], monotone=monotone).y_title == title
+    run = make_run([1.0], direction=direction)
+    assert criterion_data([("r", run)], monotone=monotone).y_title == title
 
 
 def test_mixed_directions_are_said_line_by_line():
-    histories = [(way, make_history([1.0], direction=way)) for way in ("minimize", "maximize")]
+    histories = [(way, make_run([1.0], direction=way)) for way in ("minimize", "maximize")]
     data = criterion_data(histories)
     assert data.y_title == "Criterion value"
     assert [line.name for line in data.lines] == ["minimize (minimized)", "maximize (maximized)"]
 
 
 def test_log_scale_has_a_place_for_zero():
-    data = criterion_data([("run", make_history([4.0, NAN, 0.5, 0.0]))], log_scale=True)
+    data = criterion_data([("run", make_run([4.0, NAN, 0.5, 0.0]))], log_scale=True)
     assert data.floor == pytest.approx(0.05)
     np.testing.assert_array_equal(data.lines[0].value, [4.0, NAN, 0.5, 0.0])
 
 
 def test_log_scale_refuses_negative_values_and_says_where():
     with pytest.raises(ValueError, match=r"'run' has -2 at evaluation 1\. Use log_scale=False"):
-        criterion_data([("run", make_history([4.0, -2.0]))], log_scale=True)
+        criterion_data([("run", make_run([4.0, -2.0]))], log_scale=True)
 
 
 def test_log_scale_refuses_a_run_without_positive_values():
     with pytest.raises(ValueError, match="needs a positive value"):
-        criterion_data([("run", make_history([0.0, NAN]))], log_scale=True)
+        criterion_data([("run", make_run([0.0, NAN]))], log_scale=True)
 
 
 # ------------------------------------------------------------------------------- thinning
@@ -163,7 +177,7 @@ def test_a_long_run_stays_a_small_file_and_keeps_its_minimum():
     y = 1 + np.random.default_rng(0).random(n)
     y[123_457] = 0.5
     history = make_history(y, params=1.0)
-    (line,) = criterion_data([("run", history)]).lines
+    (line,) = criterion_data([("run", MultistartHistory(history, ()))]).lines
     assert len(line.value) <= MAX_POINTS_LINE
     assert line.value.min() == 0.5
     assert line.evaluation[line.value.argmin()] == 123_457
@@ -172,8 +186,7 @@ def test_a_long_run_stays_a_small_file_and_keeps_its_minimum():
 
 
 def test_many_lines_share_the_points_of_a_figure():
-    history = make_history(np.ones(2_000), params=np.ones(100))
-    data = params_data(history)
+    data = params_data(make_run(np.ones(2_000), params=np.ones(100)))
     assert data.n_evaluations == 2_000
     assert sum(len(line.value) for line in data.lines) <= MAX_POINTS_FIGURE
 
@@ -262,9 +275,9 @@ def test_path_shows_the_newest_run_of_a_log(convert, tmp_path):
             "maximize", "some", {}, tree.names, tree.to_json(), tree.start_values(), {}
         )
         writer = LogWriter(SQLiteLogOptions(path, if_database_exists="extend"), record)
-        writer.write(np.array([1.0, 2.0]), best + 1, 0.0, 0.5, "fun", "start", 0)
-        writer.write(np.array([9.0, 9.0]), 7.0, 0.5, 1.0, "fun", "derivative", 1)
-        writer.write(np.array([3.0, 4.0]), best, 1.0, 1.5, "fun", "path", 2)
+        writer.rows.write(np.array([1.0, 2.0]), best + 1, 0.0, 0.5, "fun", "start", 0)
+        writer.rows.write(np.array([9.0, 9.0]), 7.0, 0.5, 1.0, "fun", "derivative", 1)
+        writer.rows.write(np.array([3.0, 4.0]), best, 1.0, 1.5, "fun", "path", 2)
         writer.finish("complete", success=True, message="", fun=best)
     fig = criterion_plot(convert(path), x_axis="time")
     assert fig.data[0].y.tolist() == [2.0, 1.0]
@@ -291,14 +304,11 @@ def test_other_backends(plot, backend):
         plot(make_history([1.0]), backend=backend)
 
 
-def test_multistart_options_say_that_they_wait_for_multistart():
-    history = make_history([1.0])
-    with pytest.raises(NotAvailableError, match="stack_multistart=True needs"):
-        criterion_plot(history, stack_multistart=True)
-    with pytest.raises(NotAvailableError, match="show_exploration=True needs"):
-        criterion_plot(history, show_exploration=True)
-    with pytest.raises(NotAvailableError, match="show_exploration=True needs"):
-        params_plot(history, show_exploration=True)
+def test_multistart_options_change_nothing_without_multistart():
+    history = make_history([3.0, 1.0])
+    plain = criterion_plot(history)
+    assert criterion_plot(history, stack_multistart=True, show_exploration=True) == plain
+    assert params_plot(history, show_exploration=True) == params_plot(history)
 
 
 @pytest.mark.parametrize("plot", [criterion_plot, params_plot])
@@ -405,7 +415,7 @@ def test_figure_can_be_written_as_html(tmp_path):
 
 
 def test_params_data_has_one_line_a_parameter():
-    data = params_data(make_history([3.0, NAN, 1.0]))
+    data = params_data(make_run([3.0, NAN, 1.0]))
     assert [line.name for line in data.lines] == ["a_0", "a_1", "b"]
     # the second criterion value is missing, its parameters are not
     assert [values(line) for line in data.lines] == [[0, 1, 2], [1, 2, 3], [2, 3, 4]]
@@ -415,7 +425,7 @@ def test_params_data_has_one_line_a_parameter():
 
 def test_params_data_of_a_selection_with_names_of_its_own():
     data = params_data(
-        make_history([3.0, 1.0]),
+        make_run([3.0, 1.0]),
         lambda p: [p["b"], p["a"][1]],
         max_evaluations=1,
         names=["beta", "alpha"],
@@ -436,7 +446,7 @@ def test_of_many_parameters_those_that_move_most_stand_out():
     speed[[3, 5, 8, 13, 21, 34, 35, 36, 37, 38]] = np.arange(1, 11)
     for i in range(4):
         history.append(speed * i, 1.0, i, i + 1, "fun")
-    data = params_data(history)
+    data = params_data(MultistartHistory(history, ()))
     assert data.highlighted == (3, 5, 8, 13, 21, 34, 35, 36, 37, 38)
 
     fig = params_plot(history)
@@ -456,7 +466,8 @@ def test_fifteen_parameters_all_stand_in_the_legend():
 def test_params_plot_labels():
     fig = params_plot(make_history([1.0, 2.0]))
     assert fig.layout.yaxis.title.text == "Parameter value"
-    np.testing.assert_array_equal(fig.data[1].customdata, [[0, 2, 1], [1, 5, 2]])
+    # number, seconds, value, and no local optimisation
+    np.testing.assert_array_equal(fig.data[1].customdata, [[0, 2, 1, 0], [1, 5, 2, 0]])
 
 
 # ------------------------------------------------------------------------------------ selector
@@ -503,7 +514,7 @@ def test_many_names_are_not_all_listed():
 def test_data_steps_do_not_need_plotly_and_reading_a_history_no_sql():
     code = (
         "import sys, optimagic_lite.plots, optimagic_lite.plots.inputs, "
-        "optimagic_lite.plots.lines, optimagic_lite.space.selection; "
+        "optimagic_lite.plots.criterion_data, optimagic_lite.space.selection; "
         "print([m for m in ('plotly', 'pandas', 'sqlalchemy') if m in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

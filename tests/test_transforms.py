@@ -454,16 +454,20 @@ def test_first_and_second_derivatives_are_finite_everywhere(family, is_open, dat
 def test_samples_are_feasible_and_reproducible(family, is_open, data, seed):
     case, transform = draw_case(data, family, is_open)
     start = transform.inverse(case.block)
-    draws = transform.sample(np.random.default_rng(seed), 5, start)
+    units = np.random.default_rng(seed).random((5, len(start)))
+    draws = transform.sample(units, start)
     assert draws.shape == (5, len(start))
     assert (draws >= transform.lower).all()
     assert (draws <= transform.upper).all()
     for out in forward_rows(transform, draws):
         case.check(out)
-    again = transform.sample(np.random.default_rng(seed), 5, start)
-    np.testing.assert_array_equal(draws, again)
+    np.testing.assert_array_equal(draws, transform.sample(units, start))
     if transform.n_free:
         assert len(np.unique(draws, axis=0)) == 5
+    # sequences may hold corners of the cube
+    corners = transform.sample(np.array([[0.0], [1.0]]) * np.ones(len(start)), start)
+    for out in forward_rows(transform, corners):
+        case.check(out)
 
 
 @every_family

@@ -3,10 +3,23 @@
 from optimagic_lite.algorithms import (
     bhhh,
     nlopt,
+    nlopt_global,
     optax,
     optimistix,
+    scipy_global,
     scipy_least_squares,
     scipy_local,
+    scipy_searches,
 )
 
-__all__ = ["bhhh", "nlopt", "optax", "optimistix", "scipy_least_squares", "scipy_local"]
+__all__ = [
+    "bhhh",
+    "nlopt",
+    "nlopt_global",
+    "optax",
+    "optimistix",
+    "scipy_global",
+    "scipy_least_squares",
+    "scipy_local",
+    "scipy_searches",
+]

@@ -9,7 +9,7 @@ import importlib.util
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import (
     TYPE_CHECKING,
@@ -50,6 +50,16 @@ _NOT_LEAST = (
     "tolerances, or another start or algorithm."
 )
 
+_ENDLESS = (
+    " Many global algorithms end in no other way; a local one that starts from result.params "
+    "finishes the search."
+)
+
+_EDGE = (
+    "The search ended at an edge of the constraints, close to which there are lower points; the "
+    "lowest is returned. Start a local algorithm from result.params."
+)
+
 _LIMITS = frozenset(stop.status for stop in Stop)
 
 REGISTRY: dict[str, type[Algorithm]] = {}
@@ -57,22 +67,38 @@ REGISTRY: dict[str, type[Algorithm]] = {}
 
 @dataclass(frozen=True)
 class Range:
-    """The values that a numerical option may have; ``low`` itself only if it is not ``open``."""
+    """The values that a numerical option may have.
+
+    Args:
+        low: The lowest.
+        open: Whether ``low`` itself is excluded.
+        high: The highest.
+        open_high: Whether ``high`` itself is excluded.
+    """
 
     low: float
     open: bool = False
+    high: float = math.inf
+    open_high: bool = False
 
     def __contains__(self, value: float) -> bool:
-        return value > self.low if self.open else value >= self.low
+        is_above = value > self.low if self.open else value >= self.low
+        return is_above and (value < self.high if self.open_high else value <= self.high)
 
     def __str__(self) -> str:
-        return f"{'greater than' if self.open else 'at least'} {self.low:g}"
+        text = f"{'greater than' if self.open else 'at least'} {self.low:g}"
+        if self.high == math.inf:
+            return text
+        return f"{text} and {'less than' if self.open_high else 'at most'} {self.high:g}"
 
 
 PositiveInt = Annotated[int, Range(1)]
 NonNegativeInt = Annotated[int, Range(0)]
 PositiveFloat = Annotated[float, Range(0, open=True)]
 NonNegativeFloat = Annotated[float, Range(0)]
+Fraction = Annotated[float, Range(0, high=1)]
+# a number makes runs repeatable, None makes each another one, a generator goes on where it is
+Seed = NonNegativeInt | np.random.Generator | None
 
 CONVERGENCE_FTOL_REL = 2e-9
 CONVERGENCE_GTOL_ABS = 1e-5
@@ -80,6 +106,8 @@ CONVERGENCE_XTOL_REL = 1e-5
 # for algorithms that have no other criterion than these
 SECOND_BEST_FTOL_ABS = 1e-8
 SECOND_BEST_XTOL_ABS = 1e-8
+# for global algorithms, most of which would go on for ever
+STOPPING_MAXFUN_GLOBAL = 1_000
 
 
 @dataclass(frozen=True)
@@ -215,6 +243,14 @@ class Algorithm:
         """Minimize from x0, shape (n_x,), evaluating through the evaluator alone."""
         raise NotImplementedError
 
+    def check_fit(self, n_x: int, *, has_bounds: bool) -> None:
+        """Refuse options that do not fit the problem, before the first evaluation.
+
+        Args:
+            n_x: Number of free parameters.
+            has_bounds: Whether some of them are bounded.
+        """
+
     def with_option(self, **options: Any) -> Self:
         """Return a copy with other options.
 
@@ -287,9 +323,9 @@ def convert(value: Any, hint: Any, what: str) -> Any:
                     return convert(value, argument, what)
                 except InvalidAlgoOptionError as error:
                     errors.append(error)
-        raise errors[0]
+        raise errors[-1 if isinstance(value, (tuple, list)) else 0]
     if origin is Literal:
-        if value not in arguments:
+        if not isinstance(value, Hashable) or value not in arguments:
             raise InvalidAlgoOptionError(
                 f"{what} must be one of {', '.join(map(repr, arguments))}, not {value!r}."
                 + did_you_mean(value, map(str, arguments))
@@ -297,6 +333,8 @@ def convert(value: Any, hint: Any, what: str) -> Any:
         return value
     if hint is Any:
         return value
+    if origin is tuple:
+        return _to_tuple(arguments, value, what)
     return _CONVERTERS[origin or hint](value, what)
 
 
@@ -322,6 +360,25 @@ def _to_callable(value: Any, what: str) -> Any:
     return value
 
 
+def _to_tuple(hints: tuple[Any, ...], value: Any, what: str) -> tuple[Any, ...]:
+    if not isinstance(value, (tuple, list)) or len(value) != len(hints):
+        raise InvalidAlgoOptionError(f"{what} must be {len(hints)} values, not {value!r}.")
+    return tuple(convert(v, hint, what) for v, hint in zip(value, hints, strict=True))
+
+
+def _to_array(value: Any, what: str) -> Array:
+    try:
+        return np.array(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidAlgoOptionError(f"{what} must be an array, not {value!r}.") from error
+
+
+def _to_generator(value: Any, what: str) -> np.random.Generator:
+    if not isinstance(value, np.random.Generator):
+        raise InvalidAlgoOptionError(f"{what} must be a generator of NumPy, not {value!r}.")
+    return value
+
+
 def _to_dict(value: Any, what: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise InvalidAlgoOptionError(f"{what} must be a dict, not {value!r}.")
@@ -333,6 +390,8 @@ _CONVERTERS: dict[Any, Callable[[Any, str], Any]] = {
     float: functools.partial(_to_number, float),
     bool: _to_bool,
     dict: _to_dict,
+    np.ndarray: _to_array,
+    np.random.Generator: _to_generator,
     Callable: _to_callable,
 }
 
@@ -364,17 +423,16 @@ def algorithm(name: str, **traits: Any) -> Callable[[_Class], _Class]:
     return register
 
 
-def run(chosen: Algorithm, evaluator: Evaluator, plain_value: Any, seconds: float) -> Outcome:
-    """Run an algorithm from the start and translate every way in which it can end.
+def start(evaluator: Evaluator, plain_value: Any = None, seconds: float = 0.0) -> Outcome | None:
+    """Evaluate the start; return an outcome if the run ends there, else None.
 
     Args:
-        chosen: The algorithm.
-        evaluator: Through which it evaluates.
-        plain_value: What ``fun`` returned at the start, to be minimized.
+        evaluator: Through which to evaluate.
+        plain_value: What ``fun`` returned at the start, to be minimized; None if it was not called.
         seconds: How long that took.
 
     Raises:
-        UserFunctionRuntimeError: If a user function failed and errors are to be raised.
+        UserFunctionRuntimeError: If a user function failed.
     """
     try:
         evaluator.start(plain_value, seconds)
@@ -384,13 +442,36 @@ def run(chosen: Algorithm, evaluator: Evaluator, plain_value: Any, seconds: floa
         if evaluator.callback_error is not None:
             raise evaluator.callback_error from None
         raise
+    return None
+
+
+def run(
+    chosen: Algorithm, evaluator: Evaluator, plain_value: Any = None, seconds: float = 0.0
+) -> Outcome:
+    """Run an algorithm from the start and translate every way in which it can end.
+
+    Args:
+        chosen: The algorithm.
+        evaluator: Through which it evaluates.
+        plain_value: See ``start``.
+        seconds: See ``start``.
+
+    Raises:
+        UserFunctionRuntimeError: If a user function failed and errors are to be raised.
+    """
+    ended = start(evaluator, plain_value, seconds)
+    if ended is not None:
+        return ended
     if not evaluator.space.n_x:
         return _checked(Outcome(True, "No parameter is free."), chosen, evaluator)
     try:
         outcome = _solve(chosen, evaluator)
     except StopRun as stop:
         n_iterations = evaluator.n_iterations or None
-        outcome = Outcome(False, str(stop), stop.stop.status, n_iterations=n_iterations)
+        message = str(stop)
+        if chosen.algo_info.is_global and stop.stop is not Stop.CALLBACK:
+            message += _ENDLESS
+        outcome = Outcome(False, message, stop.stop.status, n_iterations=n_iterations)
     except (UserFunctionRuntimeError, InvalidAlgoInfoError, Warning):
         raise
     except Exception as error:
@@ -411,6 +492,9 @@ def _solve(chosen: Algorithm, evaluator: Evaluator) -> Outcome:
     start = evaluator.space.x0
     has_residuals = chosen.algo_info.solver_type == "least_squares"
     outcome = chosen.solve(evaluator, start.copy())
+    if chosen.algo_info.is_global:
+        # it has been everywhere already, and most go the same way from any start
+        return _at_no_edge(outcome, chosen, evaluator) if outcome.success else outcome
     for _ in range(_MAX_RESTARTS):
         if outcome.status in _LIMITS:
             return outcome
@@ -444,12 +528,21 @@ def _solve(chosen: Algorithm, evaluator: Evaluator) -> Outcome:
     return dataclasses.replace(outcome, success=True, message=message)
 
 
+def _at_no_edge(outcome: Outcome, chosen: Algorithm, evaluator: Evaluator) -> Outcome:
+    """Return the outcome, without success if a lower point is found by looking around."""
+    with contextlib.suppress(StopRun):
+        if lower_point(evaluator) is not None:
+            message = f"{_EDGE} {chosen.name} said: {outcome.message}"
+            return dataclasses.replace(outcome, success=False, message=message)
+    return outcome
+
+
 def _checked(outcome: Outcome, chosen: Algorithm, evaluator: Evaluator) -> Outcome:
     """Return the outcome, without success where something speaks against it."""
     if evaluator.best_violation > 0:
         message = f"{_infeasible(evaluator)} {chosen.name} said: {outcome.message}"
         return dataclasses.replace(outcome, success=False, message=message)
-    doubt = _doubt(outcome, evaluator) if outcome.success else ""
+    doubt = _doubt(outcome, chosen, evaluator) if outcome.success else ""
     if not doubt:
         return outcome
     message = f"{doubt} {chosen.name} said: {outcome.message}"
@@ -469,7 +562,7 @@ def _infeasible(evaluator: Evaluator) -> str:
     )
 
 
-def _doubt(outcome: Outcome, evaluator: Evaluator) -> str:
+def _doubt(outcome: Outcome, chosen: Algorithm, evaluator: Evaluator) -> str:
     """Return why a reported success is none; "" if nothing speaks against it."""
     best_x, best_f, space = evaluator.best_x, evaluator.best_f, evaluator.space
     gradient = evaluator.best_gradient
@@ -497,7 +590,10 @@ def _doubt(outcome: Outcome, evaluator: Evaluator) -> str:
     elif outcome.fun is not None and outcome.fun - best_f > 1e-6 * max(1.0, abs(best_f)):
         reason = "the algorithm settled at one of those points; the best other one is returned"
     elif not evaluator.uses_gradient:
-        is_recent = evaluator.n_fun - evaluator.last_failure < 2 * space.n_x + 10
+        # a global search meets failures everywhere, whatever it has found
+        is_recent = not chosen.algo_info.is_global and (
+            evaluator.n_fun - evaluator.last_failure < 2 * space.n_x + 10
+        )
         reason = "some of them just before the end" if is_recent else ""
     elif not flat and not evaluator.constraints:
         reason = "the gradient at the best point is not small, or not known"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from optimagic_lite.algorithms.base import (
     Outcome,
     algorithm,
 )
+from optimagic_lite.algorithms.parts import Part, parts
 
 if TYPE_CHECKING:
     from optimagic_lite.evaluator import Evaluator
@@ -50,10 +52,16 @@ class NloptMinimizer(Algorithm):
         convergence_xtol_abs: Stop when a step changes all parameters by less.
         convergence_ftol_rel: Stop when a step changes the value by less, relatively.
         convergence_ftol_abs: Stop when a step changes the value by less.
+
+    Attributes:
+        constant: NLopt's name.
+        bounded_constant: NLopt's name of the variant for bounds, if that is another one.
+        takes_scalars_only: Whether each constraint must be one number.
     """
 
     constant: ClassVar[str]
     bounded_constant: ClassVar[str | None] = None
+    takes_scalars_only: ClassVar[bool] = False
 
     convergence_xtol_rel: NonNegativeFloat = CONVERGENCE_XTOL_REL
     convergence_xtol_abs: NonNegativeFloat = 0.0
@@ -64,73 +72,42 @@ class NloptMinimizer(Algorithm):
         """Return NLopt's name of the algorithm."""
         return (evaluator.space.has_bounds and self.bounded_constant) or self.constant
 
-    def solve(self, evaluator: Evaluator, x0: Array) -> Outcome:
-        """Minimize with NLopt."""
+    def configure(self, opt: Any, evaluator: Evaluator) -> None:
+        """Set what only some algorithms have."""
+        del opt, evaluator
+        # praxis draws random directions; two runs are to be the same
+        set_seed(0)
+
+    def new(self, evaluator: Evaluator) -> Any:
+        """Return NLopt's object for the algorithm, with its convergence criteria."""
         import nlopt
 
-        space = evaluator.space
-        opt = nlopt.opt(getattr(nlopt, self.nlopt_constant(evaluator)), space.n_x)
+        opt = nlopt.opt(getattr(nlopt, self.nlopt_constant(evaluator)), evaluator.space.n_x)
         opt.set_xtol_rel(self.convergence_xtol_rel)
         opt.set_xtol_abs(self.convergence_xtol_abs)
         opt.set_ftol_rel(self.convergence_ftol_rel)
         opt.set_ftol_abs(self.convergence_ftol_abs)
-        has_bounds = space.has_bounds
-        if has_bounds:
+        return opt
+
+    def solve(self, evaluator: Evaluator, x0: Array) -> Outcome:
+        """Minimize with NLopt."""
+        space = evaluator.space
+        opt = self.new(evaluator)
+        if space.has_bounds:
             opt.set_lower_bounds(space.lower)
             opt.set_upper_bounds(space.upper)
-        # praxis draws random directions; two runs are to be the same
-        nlopt.srand(0)
-        caught: list[BaseException] = []
-
-        @contextlib.contextmanager
-        def guarded() -> Iterator[None]:
-            # some of NLopt's algorithms swallow exceptions and go on calling
-            if caught:
-                raise nlopt.ForcedStop
-            try:
-                yield
-            except BaseException as error:
-                caught.append(error)
-                opt.force_stop()
-                raise nlopt.ForcedStop from error
-
-        def inside(x: Array) -> Array:
-            # bobyqa and cobyla scale x and leave bounds by a rounding error
-            return np.minimum(np.maximum(x, space.lower), space.upper) if has_bounds else x
-
-        def objective(x: Array, gradient: Array) -> float:
-            value: float
-            with guarded():
-                x = inside(x)
-                if gradient.size:
-                    value, gradient[:] = evaluator.fun_and_jac(x)
-                else:
-                    value = evaluator.fun(x)
-                return value
-
-        def add(part: _Part) -> None:
-            def function(result: Array, x: Array, gradient: Array) -> None:
-                with guarded():
-                    x = inside(x)
-                    value = evaluator.constraint(part.number, x)
-                    result[:] = part.sign * (value - part.limit)[part.rows]
-                    if gradient.size:
-                        jacobian = evaluator.constraint_jac(part.number, x)
-                        gradient[:] = part.sign * jacobian[part.rows]
-
-            kind = "equality" if part.is_equality else "inequality"
-            getattr(opt, f"add_{kind}_mconstraint")(function, part.tol)
-
-        for part in _parts(evaluator):
-            add(part)
-        opt.set_min_objective(objective)
+        self.configure(opt, evaluator)
+        calls = _Calls(opt, evaluator)
+        for part in parts(evaluator):
+            calls.add(part, one_by_one=self.takes_scalars_only)
+        opt.set_min_objective(calls.objective)
         failure = ""
         try:
             opt.optimize(x0)
         except Exception as error:
             failure = f" ({error})" if str(error) else ""
-        if caught:
-            raise caught[0]
+        if calls.caught:
+            raise calls.caught[0]
         code = opt.last_optimize_result()
         success, message = _CODES[code]
         fun = opt.last_optimum_value()
@@ -142,35 +119,88 @@ class NloptMinimizer(Algorithm):
         )
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Entries of a native constraint that NLopt takes together.
+def set_seed(seed: int | None) -> None:
+    """Set the seed of all random numbers of NLopt; None takes one from the clock."""
+    import nlopt
 
-    ``sign * (value - limit)[rows]`` is to be zero, or at most zero.
+    if seed is None:
+        nlopt.srand_time()
+    else:
+        nlopt.srand(seed)
+
+
+class _Calls:
+    """What NLopt calls: the evaluator, whose exceptions end the run.
+
+    Args:
+        opt: NLopt's problem.
+        evaluator: Evaluates.
+
+    Attributes:
+        caught: What the evaluator raised.
     """
 
-    number: int
-    rows: NDArray[np.bool_]
-    limit: Array
-    sign: float
-    is_equality: bool
-    tol: Array
+    def __init__(self, opt: Any, evaluator: Evaluator) -> None:
+        self._opt, self._evaluator = opt, evaluator
+        self.caught: list[BaseException] = []
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        import nlopt
+
+        # some of NLopt's algorithms swallow exceptions and go on calling
+        if self.caught:
+            raise nlopt.ForcedStop
+        try:
+            yield
+        except BaseException as error:
+            self.caught.append(error)
+            self._opt.force_stop()
+            raise nlopt.ForcedStop from error
+
+    def _inside(self, x: Array) -> Array:
+        """Return x within the bounds: bobyqa and cobyla scale x and leave them by rounding."""
+        space = self._evaluator.space
+        return np.minimum(np.maximum(x, space.lower), space.upper) if space.has_bounds else x
+
+    def objective(self, x: Array, gradient: Array) -> float:
+        """Evaluate the criterion."""
+        value: float
+        with self._guarded():
+            x = self._inside(x)
+            if gradient.size:
+                value, gradient[:] = self._evaluator.fun_and_jac(x)
+            else:
+                value = self._evaluator.fun(x)
+            return value
+
+    def add(self, part: Part, *, one_by_one: bool) -> None:
+        """Add native constraints."""
+        kind = "equality" if part.is_equality else "inequality"
+        if not one_by_one:
+            function = partial(self._constraint, part)
+            getattr(self._opt, f"add_{kind}_mconstraint")(function, part.tol)
+            return
+        for i, tol in enumerate(part.tol.tolist()):
+            getattr(self._opt, f"add_{kind}_constraint")(partial(self._entry, part, i), tol)
+
+    def _constraint(self, part: Part, result: Array, x: Array, gradient: Array) -> None:
+        with self._guarded():
+            # some try many points that violate constraints before they evaluate the criterion
+            self._evaluator.limits.check(0, self._evaluator.elapsed())
+            x = self._inside(x)
+            result[:] = part.value(self._evaluator, x)
+            if gradient.size:
+                gradient[:] = part.jacobian(self._evaluator, x)
+
+    def _entry(self, part: Part, i: int, x: Array, gradient: Array) -> float:
+        result = np.empty(len(part.tol))
+        self._constraint(part, result, x, gradient[:0])
+        return float(result[i])
 
 
-def _parts(evaluator: Evaluator) -> Iterator[_Part]:
-    """Yield equalities, upper and lower bounds of all native constraints."""
-    for number, constraint in enumerate(evaluator.constraints):
-        lower, upper = constraint.lower, constraint.upper
-        is_equality = lower == upper
-        for rows, limit, sign in (
-            (is_equality, lower, 1.0),
-            (~is_equality & np.isfinite(upper), upper, 1.0),
-            (~is_equality & np.isfinite(lower), lower, -1.0),
-        ):
-            if rows.any():
-                finite = np.where(rows, limit, 0.0)
-                both = rows is is_equality
-                yield _Part(number, rows, finite, sign, both, constraint.tol[rows])
+# what docstrings say about the options that all share
+TOLERANCES = (NloptMinimizer.__doc__ or "Args:\n\n").split("Args:\n")[1].split("\n\n")[0] + "\n"
 
 
 @dataclass(frozen=True)
@@ -222,9 +252,8 @@ _ROWS = [
 
 def _register(row: _Row) -> type[Algorithm]:
     """Make a class of a row of the table."""
-    lines = (NloptMinimizer.__doc__ or "").split("\n", 2)
     body: dict[str, Any] = {
-        "__doc__": f"{row.doc}\n\n{lines[2]}",
+        "__doc__": f"{row.doc}\n\n    Args:\n{TOLERANCES}    ",
         "__module__": __name__,
         "__annotations__": dict.fromkeys(row.options, NonNegativeFloat),
         "constant": row.constant,
@@ -254,10 +283,6 @@ class NloptVar(NloptMinimizer):
     """Limited-memory variable metric (Vlcek and Luksan 2006, doi:10.1016/j.cam.2005.02.010).
 
     Args:
-        convergence_xtol_rel: Stop when a step changes all parameters by less, relatively.
-        convergence_xtol_abs: Stop when a step changes all parameters by less.
-        convergence_ftol_rel: Stop when a step changes the value by less, relatively.
-        convergence_ftol_abs: Stop when a step changes the value by less.
         rank_1_update: Update the metric by rank one rather than two.
     """
 
@@ -267,3 +292,6 @@ class NloptVar(NloptMinimizer):
         """Return the variant."""
         del evaluator
         return "LD_VAR1" if self.rank_1_update else "LD_VAR2"
+
+
+NloptVar.__doc__ = (NloptVar.__doc__ or "").rstrip() + f"\n{TOLERANCES}    "

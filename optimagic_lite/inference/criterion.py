@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from optimagic_lite.batch import evaluate_batch
+from optimagic_lite.batch import empty_batch, evaluate_batch
 from optimagic_lite.exceptions import (
     NotAvailableError,
     OptimagicError,
@@ -167,8 +167,9 @@ class LocalCriterion:
         parts = []
         for first in range(0, len(xs), _CHUNK):
             points = xs[first : first + _CHUNK]
-            batch = evaluate_batch(
-                self._own, points, int(np.size(self.value)),
+            batch = empty_batch(self._own, len(points), int(np.size(self.value)))
+            evaluate_batch(
+                batch, self._own, points,
                 stop_at_failure=True, with_info=False, cores=self.numdiff.cores,
             )  # fmt: skip
             for i, failure in batch.failures.items():

@@ -20,7 +20,8 @@ class LoggedEvaluation:
 
     Args:
         rowid: Key of the row in the table of evaluations.
-        row: Number of the row within the run, over all kinds, from 0.
+        step: 0, or the number of the local optimisation of a multistart run, from 1.
+        row: Number of the row within the step, over all kinds, from 0.
         params: Parameters in the user's structure.
         flat_params: The same as a vector, shape (n_params,).
         fun: Value in the user's sign; NaN if there is none.
@@ -38,6 +39,7 @@ class LoggedEvaluation:
     """
 
     rowid: int
+    step: int
     row: int
     params: Any
     flat_params: NDArray[np.float64]
@@ -93,6 +95,7 @@ def evaluation_from(header: Any, row: Any) -> LoggedEvaluation:
     flat = decode([row.params], n_params).reshape(n_params)
     return LoggedEvaluation(
         rowid=row.id,
+        step=row.step,
         row=row.row,
         params=ParamTree.from_json(header.structure).to_params(flat),
         flat_params=flat,

@@ -14,7 +14,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from optimagic_lite.exceptions import LogError
-from optimagic_lite.history import History
+from optimagic_lite.history import History, MultistartHistory
 from optimagic_lite.log.evaluation import LoggedEvaluation, evaluation_from, start_params
 from optimagic_lite.log.files import open_for_reading, state_of
 from optimagic_lite.log.tables import (
@@ -105,8 +105,9 @@ class SQLiteLogReader:
     def read_history(self, run: int = -1) -> History:
         """Return the history of a run, as ``result.history`` holds it.
 
-        Rows are the start point, the points for which the algorithm asked and those of an
-        exploration. Points of numerical derivatives are in ``to_frame``.
+        Rows are the start point, those of an exploration, and the points for which the algorithm
+        asked, one local optimisation after the other. Points of numerical derivatives are in
+        ``to_frame``.
 
         Args:
             run: Which run.
@@ -114,15 +115,27 @@ class SQLiteLogReader:
         Raises:
             IndexError: If there is no such run.
         """
+        return _history(*self._rows(run, _HISTORY_KINDS))
+
+    def read_multistart_history(self, run: int = -1) -> MultistartHistory:
+        """Return the history of a multistart run, one for each local optimisation.
+
+        Args:
+            run: Which run. One without multistart is all ``exploration``. Where the process of
+                a local optimisation died, its history is that of the last attempt.
+
+        Raises:
+            IndexError: If there is no such run.
+        """
         header, rows = self._rows(run, _HISTORY_KINDS)
-        flats = decode([row.params for row in rows], len(header.param_names))
-        history = History(header.direction, ParamTree.from_json(header.structure))
-        for row, flat in zip(rows, flats, strict=True):
-            fun = value_from(row.fun)
-            times = row.start_time, row.stop_time
-            more = row.violation or 0.0, info_from(row.info)
-            history.append(flat, fun, *times, row.task, row.kind, row.batch, *more)
-        return history
+        by_step: dict[int, list[Any]] = {0: []}
+        for row in rows:
+            if row.step and row.kind == "start":
+                # what is there already is of an attempt whose process died
+                by_step[row.step] = []
+            by_step.setdefault(row.step, []).append(row)
+        exploration, *local = (_history(header, part) for part in by_step.values())
+        return MultistartHistory(exploration, tuple(local))
 
     def read_iteration(self, iteration: int, run: int = -1) -> LoggedEvaluation:
         """Return one row of the history of a run.
@@ -194,9 +207,9 @@ class SQLiteLogReader:
             run: Which run.
 
         Returns:
-            Columns ``fun, time, start_time, stop_time, task, kind, batch, exception, traceback,
-            info, violation`` and then the parameters, named ``params.<name>`` where a name is
-            taken already.
+            Columns ``fun, time, start_time, stop_time, task, kind, step, batch, exception,
+            traceback, info, violation`` and then the parameters, named ``params.<name>`` where a
+            name is taken already.
 
         Raises:
             IndexError: If there is no such run.
@@ -212,6 +225,7 @@ class SQLiteLogReader:
             "stop_time": [row.stop_time for row in rows],
             "task": [row.task for row in rows],
             "kind": [row.kind for row in rows],
+            "step": [row.step for row in rows],
             "batch": [row.batch for row in rows],
             "exception": pd.Series([row.exception for row in rows], dtype=object),
             "traceback": pd.Series([row.traceback for row in rows], dtype=object),
@@ -252,6 +266,16 @@ class SQLiteLogReader:
                 reason = getattr(failure, "orig", failure)
                 raise LogError(f"The log {self.path} cannot be read: {reason}.") from failure
             return result
+
+
+def _history(header: Any, rows: list[Any]) -> History:
+    flats = decode([row.params for row in rows], len(header.param_names))
+    history = History(header.direction, ParamTree.from_json(header.structure))
+    for row, flat in zip(rows, flats, strict=True):
+        times = row.start_time, row.stop_time
+        more = row.violation or 0.0, info_from(row.info)
+        history.append(flat, value_from(row.fun), *times, row.task, row.kind, row.batch, *more)
+    return history
 
 
 def _count_runs(connection: sa.Connection) -> int:

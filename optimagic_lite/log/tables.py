@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from optimagic_lite.exceptions import LogError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 APPLICATION_ID = int.from_bytes(b"omlg")
 
 FinalStatus = Literal["complete", "failed", "interrupted"]
@@ -53,9 +53,10 @@ runs = sa.Table(
 evaluations = sa.Table(
     "evaluations",
     metadata,
-    sa.Column("id", sa.Integer, primary_key=True, comment="run_id * 2**40 + row"),
+    sa.Column("id", sa.Integer, primary_key=True, comment="(run_id * 2**15 + step) * 2**30 + row"),
     sa.Column("run_id", sa.ForeignKey("runs.run_id"), nullable=False),
-    sa.Column("row", sa.Integer, nullable=False, comment="number within the run, from 0"),
+    sa.Column("step", sa.Integer, nullable=False, comment="0, or the local optimisation, from 1"),
+    sa.Column("row", sa.Integer, nullable=False, comment="number within the step, from 0"),
     sa.Column("kind", sa.Text, nullable=False, comment="start, path, derivative, exploration"),
     sa.Column("task", sa.Text, nullable=False, comment="fun, fun_and_jac, jac, hess, hessp"),
     sa.Column("batch", sa.Integer, nullable=False),
@@ -70,22 +71,32 @@ evaluations = sa.Table(
     sa.Column("params", sa.LargeBinary, nullable=False, comment="little-endian float64"),
 )
 
-_ROWS_PER_RUN = 1 << 40
+MAX_STEP = (1 << 15) - 1
+_STEPS_PER_RUN = MAX_STEP + 1
+_ROWS_PER_STEP = 1 << 30
 
 
-def evaluation_id(run_id: int, row: int) -> int:
+def evaluation_id(run_id: int, step: int, row: int) -> int:
     """Return the key of a row.
 
     Keys of a run follow each other, so its rows lie together and are found without an index; that
-    would cost a third of the time of a write.
+    would cost a third of the time of a write. Processes that write different steps of a run need
+    not agree on keys.
     """
-    return run_id * _ROWS_PER_RUN + row
+    return (run_id * _STEPS_PER_RUN + step) * _ROWS_PER_STEP + row
 
 
 def rows_of_run(run_id: Any) -> sa.ColumnElement[bool]:
     """Return the condition that a row belongs to a run."""
-    first = evaluation_id(run_id, 0)
-    return sa.and_(evaluations.c.id >= first, evaluations.c.id < first + _ROWS_PER_RUN)
+    first = evaluation_id(run_id, 0, 0)
+    size = _STEPS_PER_RUN * _ROWS_PER_STEP
+    return sa.and_(evaluations.c.id >= first, evaluations.c.id < first + size)
+
+
+def rows_of_step(run_id: int, step: int) -> sa.ColumnElement[bool]:
+    """Return the condition that a row belongs to a step of a run."""
+    first = evaluation_id(run_id, step, 0)
+    return sa.and_(evaluations.c.id >= first, evaluations.c.id < first + _ROWS_PER_STEP)
 
 
 def page_size(n_params: int) -> int:

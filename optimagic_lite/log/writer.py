@@ -1,9 +1,8 @@
-"""The writer of one run: every row is committed before ``write`` returns."""
+"""A run in a log: how it is added and how it ends; ``rows`` has its evaluations."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 import sqlite3
@@ -11,7 +10,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,36 +19,27 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
-from sqlalchemy.dialects import sqlite as sqlite_dialect
 
-from optimagic_lite.exceptions import LogError
-from optimagic_lite.history import Direction, Kind, Task, jsonable
+from optimagic_lite.history import Direction, jsonable
 from optimagic_lite.log.files import (
-    BUSY_TIMEOUT,
     checkpoint_until,
     connect_for_writing,
     prepare,
     tune,
 )
+from optimagic_lite.log.rows import FileSink, Row, RowWriter, StepLog, log_failure
 from optimagic_lite.log.tables import (
     FinalStatus,
     create,
     encode,
-    evaluation_id,
-    evaluations,
     holds_log,
     page_size,
     runs,
-    storable,
     stored_value,
 )
 from optimagic_lite.options import SQLiteLogOptions
 
 _LIBRARIES = ("optimagic_lite", "jax", "numpy", "scipy", "nlopt", "optimistix", "optax")
-
-_ROW = ("id", "run_id", "row", "kind", "task", "batch", "fun", "start_time", "stop_time",
-        "exception", "traceback", "info", "violation", "params")  # fmt: skip
-_INSERT = str(sa.insert(evaluations).compile(dialect=sqlite_dialect.dialect(), column_keys=_ROW))
 
 
 @dataclass(frozen=True)
@@ -76,7 +66,7 @@ class RunRecord:
 
 
 class LogWriter:
-    """Write the evaluations of one run to a log; used from one thread.
+    """Add a run to a log; used from one thread.
 
     Args:
         options: Where and how to write.
@@ -85,6 +75,7 @@ class LogWriter:
     Attributes:
         path: Absolute path of the file.
         run_id: Number of the run in the file, from 1.
+        rows: Takes its evaluations; each is committed when ``rows.write`` returns.
 
     Raises:
         TableExistsError: If the file exists and ``if_database_exists="raise"``.
@@ -94,7 +85,7 @@ class LogWriter:
         >>> run = RunRecord("minimize", "scipy_lbfgsb", {}, ["a"], '{"type": "float"}',
         ...                 np.zeros(1), {"kind": "exact", "reason": "JAX"})
         >>> writer = LogWriter(SQLiteLogOptions("run.db"), run)
-        >>> writer.write(np.zeros(1), 1.5, 0.0, 0.1, "fun", "start", 0)
+        >>> writer.rows.write(np.zeros(1), 1.5, 0.0, 0.1, "fun", "start", 0)
         >>> writer.finish("complete", success=True, message="converged", fun=1.5)
     """
 
@@ -112,7 +103,9 @@ class LogWriter:
             except BaseException:
                 self._connection.close()
                 raise
-        self._n_rows = 0
+        self._sink = FileSink(self.path, self._raw)
+        self.rows = RowWriter(self._sink, self.run_id)
+        self._fast_logging = options.fast_logging
         self._is_open = True
         self._stop = threading.Event()
         # the thread knows the path only, so that a writer that is dropped can end it
@@ -149,115 +142,18 @@ class LogWriter:
         self._connection.commit()
         return inserted.lastrowid
 
-    def write(
-        self,
-        flat: NDArray[np.float64],
-        fun: float | None,
-        start: float,
-        stop: float,
-        task: Task,
-        kind: Kind,
-        batch: int,
-        exception: str | None = None,
-        violation: float | None = None,
-        *,
-        traceback: str | None = None,
-        info: Any = None,
-    ) -> None:
-        """Write one evaluation; it is committed when this returns.
+    def steps(self) -> StepLog:
+        """Return where local optimisations log, in this process or in others."""
+        return StepLog(self.path, platform.node(), self.run_id, self._fast_logging)
 
-        Args:
-            flat: Parameters, shape (n_params,).
-            fun: Value in the user's sign. None if there is none; a value that is not finite is
-                stored as a missing value whose exception says what it was.
-            start: Seconds from the start of the run to the start of the evaluation.
-            stop: The same for its end.
-            task: What was evaluated.
-            kind: Why it was evaluated.
-            batch: Rows with the same number were evaluated together.
-            exception: What went wrong; None if nothing did.
-            violation: Largest violation of a native constraint beyond its tolerance.
-            traceback: Of the exception, if there was one.
-            info: What came along with the value, as JSON knows it.
+    def add(self, rows: list[Row]) -> None:
+        """Add rows that were written elsewhere, in one transaction.
 
         Raises:
-            LogError: If the row cannot be written.
+            LogError: If they cannot be added.
         """
-        what = kind, task, int(batch)
-        row = self._row(
-            self._n_rows, what, flat, fun, start, stop, exception, traceback, info, violation
-        )
-        try:
-            self._raw.execute(_INSERT, row)
-        except sqlite3.Error as error:
-            raise self._failure("An evaluation could not be added", error) from error
-        self._n_rows += 1
-
-    def write_many(
-        self,
-        flats: NDArray[np.float64],
-        funs: NDArray[np.float64],
-        starts: NDArray[np.float64],
-        stops: NDArray[np.float64],
-        task: Task,
-        kind: Kind,
-        batch: int,
-        exceptions: Sequence[str | None] | None = None,
-        violations: NDArray[np.float64] | None = None,
-        *,
-        tracebacks: Sequence[str | None] | None = None,
-        infos: Sequence[Any] | None = None,
-    ) -> None:
-        """Write evaluations of one batch in one transaction: all of them or none.
-
-        Args:
-            flats: Parameters, shape (k, n_params).
-            funs: Values in the user's sign, shape (k,).
-            starts: Start times as in ``write``, shape (k,).
-            stops: End times, shape (k,).
-            task: What was evaluated.
-            kind: Why it was evaluated.
-            batch: Number of the batch.
-            exceptions: What went wrong in each row; None if nothing did in any.
-            violations: Largest violations as in ``write``, shape (k,).
-            tracebacks: Of the exceptions, as in ``write``.
-            infos: What came along with the values, as in ``write``.
-
-        Raises:
-            LogError: If the rows cannot be written.
-        """
-        nothing: list[None] = [None] * len(flats)
-        beyond = nothing if violations is None else violations.tolist()
-        columns = zip(
-            flats, funs, starts, stops, exceptions or nothing, tracebacks or nothing,
-            infos or nothing, beyond, strict=True,
-        )  # fmt: skip
-        what = kind, task, int(batch)
-        rows = [self._row(self._n_rows + i, what, *column) for i, column in enumerate(columns)]
-        with self._translated("A batch of evaluations could not be added"), self._raw:
-            self._raw.execute("BEGIN IMMEDIATE")
-            self._raw.executemany(_INSERT, rows)
-        self._n_rows += len(rows)
-
-    def _row(
-        self,
-        number: int,
-        what: tuple[Kind, Task, int],
-        flat: NDArray[np.float64],
-        fun: float | None,
-        start: float,
-        stop: float,
-        exception: str | None,
-        traceback: str | None,
-        info: Any,
-        violation: float | None,
-    ) -> tuple[Any, ...]:
-        """Return the values of a row in the order of the insert statement."""
-        value, text = stored_value(fun, exception)
-        key = evaluation_id(self.run_id, number)
-        head = key, self.run_id, number, *what, value, float(start), float(stop), text
-        noted = None if info is None else json.dumps(info)
-        return (*head, storable(traceback), noted, violation, encode(flat))
+        if rows:
+            self._sink.insert_many(rows)
 
     def finish(
         self, status: FinalStatus, *, success: bool | None, message: str | None, fun: float | None
@@ -298,14 +194,7 @@ class LogWriter:
         try:
             yield
         except (sqlite3.Error, sa.exc.DBAPIError) as error:
-            raise self._failure(what, error) from error
-
-    def _failure(self, what: str, error: Exception) -> LogError:
-        return LogError(
-            f"{what} to {self.path}: {getattr(error, 'orig', error)}. See that the disk has room, "
-            f"that the file may be written and that no other program keeps it locked for longer "
-            f"than {BUSY_TIMEOUT:g} seconds."
-        )
+            raise log_failure(what, self.path, error) from error
 
 
 def _versions() -> dict[str, str]:

@@ -3,85 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
-from numpy.typing import NDArray
 
-from optimagic_lite.history import History, best_so_far
 from optimagic_lite.plots import style
-from optimagic_lite.plots.inputs import (
-    check_backend,
-    check_max_evaluations,
-    check_no_multistart,
-    named_histories,
-)
-from optimagic_lite.plots.lines import Line, drawn_rows, make_lines
+from optimagic_lite.plots.criterion_data import CriterionPlotData, criterion_data
+from optimagic_lite.plots.inputs import check_backend, check_max_evaluations, named_runs
 
 if TYPE_CHECKING:
     from optimagic_lite.plots.inputs import Plottable
 
-
-@dataclass(frozen=True)
-class CriterionPlotData:
-    """What a criterion plot shows.
-
-    Attributes:
-        lines: One a run.
-        y_title: Title of the vertical axis.
-        floor: Where a logarithmic axis shows a value of zero; None if the axis is linear.
-        n_evaluations: Number of evaluations of the longest run, before thinning.
-    """
-
-    lines: tuple[Line, ...]
-    y_title: str
-    floor: float | None
-    n_evaluations: int
-
-
-def criterion_data(
-    histories: list[tuple[str, History]],
-    *,
-    max_evaluations: int | None = None,
-    monotone: bool = False,
-    log_scale: bool = False,
-) -> CriterionPlotData:
-    """Compute what a criterion plot shows.
-
-    Args:
-        histories: Pairs of name and history.
-        max_evaluations: Number of evaluations shown of each run; None shows all.
-        monotone: Whether to show the best value so far instead of each value.
-        log_scale: Whether the values will stand on a logarithmic axis.
-
-    Returns:
-        The data, thinned.
-
-    Raises:
-        ValueError: If ``log_scale`` is true and a value is negative, or none is positive.
-    """
-    names = [name for name, _ in histories]
-    directions = [history.direction for _, history in histories]
-    rows = [drawn_rows(history, max_evaluations) for _, history in histories]
-    values = [
-        _values(history, row, monotone=monotone)
-        for (_, history), row in zip(histories, rows, strict=True)
-    ]
-    seconds = [history.time[row] for (_, history), row in zip(histories, rows, strict=True)]
-    floor = _floor(names, values) if log_scale else None
-    y_title = "Best criterion value so far" if monotone else "Criterion value"
-    if len(set(directions)) == 1:
-        y_title += f" ({directions[0]}d)"
-    else:
-        names = [f"{name} ({way}d)" for name, way in zip(names, directions, strict=True)]
-    return CriterionPlotData(
-        lines=make_lines(names, values, seconds),
-        y_title=y_title,
-        floor=floor,
-        n_evaluations=max(len(row) for row in rows),
-    )
+# More muted lines than that are thinner.
+_FEW_OTHERS = 15
 
 
 def criterion_plot(
@@ -102,28 +37,42 @@ def criterion_plot(
 
     Values have the sign of the user's function: the line of a maximization rises. A failed
     evaluation leaves a gap in the line; a value between two gaps is drawn as a point. With
-    ``monotone=True`` there are no gaps after the first success. Points of numerical
-    derivatives are not shown.
+    ``monotone=True`` evaluations that violate a constraint do not count, and there are no gaps
+    after the first success. Points of numerical derivatives are not shown.
+
+    Of a multistart run that is drawn alone, the best local optimisation is highlighted and the
+    others are thin and grey, each from its evaluation 0. Of several runs only the best local
+    optimisation is drawn, unless they are stacked.
 
     A line of more than 4,000 evaluations is thinned (fewer with more than 15 lines): of each
     short stretch the first, lowest, highest and last value are drawn, so every minimum and
-    maximum of a stretch stays visible and the file stays small.
+    maximum of a stretch stays visible and the file stays small. All grey lines together have
+    20,000 points at most, gaps apart.
 
     Args:
-        results: A result, the path of a log (its newest run is shown) or a ``History``; or a
-            list of them, or a dictionary whose keys are the names in the legend.
+        results: A result, the path of a log (its newest run is shown), a ``History`` or a
+            ``MultistartHistory``; or a list of them, or a dictionary whose keys are the names in
+            the legend.
         names: Names in the legend, in the order of the results. The default for a list is
             "0", "1" and so on.
-        max_evaluations: Number of evaluations shown of each run, from its start; None (the
-            default) shows all.
+        max_evaluations: Number of evaluations shown of each line, from its start; None (the
+            default) shows all. Explored points do not count.
         backend: Only "plotly".
         template: Name of a plotly template; None means "simple_white".
         palette: Colours of the lines, used in turn, or one colour for all.
-        stack_multistart: Not available yet.
-        monotone: Whether to show the best value so far instead of each value.
-        show_exploration: Not available yet.
-        x_axis: "evaluations" (their numbers; the start point is 0) or "time" (seconds from
-            the start of the first evaluation to the end of each).
+        stack_multistart: Whether to draw all local optimisations of a run as one line, one after
+            the other in the order in which they were begun. No effect without multistart.
+        monotone: Whether to show the best value so far instead of each value. The line of a
+            stacked run goes on from the best explored point, if those are shown; local
+            optimisations that are not stacked are by themselves.
+        show_exploration: Whether to show the start and the explored points of a multistart run,
+            stacked or not: left of the lines, from the worst (points that violate constraints
+            first) to the best. Failed points are left out. No effect without multistart.
+        x_axis: "evaluations" (their numbers; the first of each line is 0) or "time" (seconds from
+            the start of the first evaluation of a run, its exploration included, to the end of
+            each). By time, explored points stand where they were evaluated. Stacked local
+            optimisations that ran at once overlap, with a gap between one and the next; for the
+            best value so far they are one line in the order in which evaluations ended.
         log_scale: Whether the vertical axis is logarithmic. A value of exactly zero is then
             drawn at a tenth of the smallest positive value; its hover text says 0.
 
@@ -133,8 +82,7 @@ def criterion_plot(
     Raises:
         InvalidPlottingBackendError: If the backend is not "plotly".
         LogError: If a path leads to no readable log.
-        NotAvailableError: If a run kept neither history nor log, or for an option that needs
-            multistart.
+        NotAvailableError: If a run kept neither history nor log, or has no evaluations yet.
         TypeError: If a result is none of the permitted types.
         ValueError: If an argument has an invalid value, or ``log_scale=True`` meets a
             negative value.
@@ -147,53 +95,56 @@ def criterion_plot(
         'Best criterion value so far (minimized)'
     """
     check_backend(backend)
-    check_no_multistart(stack_multistart=stack_multistart, show_exploration=show_exploration)
     check_max_evaluations(max_evaluations)
     style.check_x_axis(x_axis)
+    runs = named_runs(results, names)
     data = criterion_data(
-        named_histories(results, names),
+        runs,
         max_evaluations=max_evaluations,
         monotone=monotone,
         log_scale=log_scale,
+        stack_multistart=stack_multistart,
+        show_exploration=show_exploration,
+        by_time=x_axis == "time",
     )
-    # A lone run without a name of its own needs no legend.
-    showlegend = len(data.lines) > 1 or names is not None or isinstance(results, dict)
-    styles = style.line_styles(palette, len(data.lines))
-    shape = {"width": 2, "shape": "hv" if monotone else "linear"}
-    traces = [
-        trace
-        for line, look in zip(data.lines, styles, strict=True)
-        for trace in style.traces(
-            line, x_axis, look | shape, floor=data.floor, showlegend=showlegend
-        )
-    ]
+    is_named = names is not None or isinstance(results, Mapping)
     return style.figure(
-        traces,
+        _traces(data, x_axis, palette, monotone=monotone, is_named=is_named),
         x_axis=x_axis,
         y_title=data.y_title,
         log_scale=log_scale,
         template=template,
         n_evaluations=data.n_evaluations,
+        # with a line for the best result and one for the others, the legend has a title
+        legend_title=runs[0][0] if is_named and data.others is not None else None,
     )
 
 
-def _values(history: History, rows: NDArray[np.int64], *, monotone: bool) -> NDArray[np.float64]:
-    values = np.array(history.fun, dtype=np.float64)[rows]
-    if monotone:
-        return best_so_far(values.tolist(), history.direction)
-    return np.where(np.isfinite(values), values, np.nan)
-
-
-def _floor(names: list[str], values: list[NDArray[np.float64]]) -> float:
-    for name, value in zip(names, values, strict=True):
-        negative = np.flatnonzero(value < 0)
-        if negative.size:
-            first = negative[0]
-            raise ValueError(
-                f"log_scale=True needs values that are not negative, but {name!r} has "
-                f"{value[first]:.6g} at evaluation {first}. Use log_scale=False."
-            )
-    positive = np.concatenate([value[value > 0] for value in values])
-    if positive.size == 0:
-        raise ValueError("log_scale=True needs a positive value to show. Use log_scale=False.")
-    return float(positive.min()) / 10
+def _traces(
+    data: CriterionPlotData,
+    x_axis: style.XAxis,
+    palette: list[str] | str,
+    *,
+    monotone: bool,
+    is_named: bool,
+) -> list[go.Scatter]:
+    """Draw the muted local optimisations, then explored points, then the lines above them."""
+    # A lone run without a name of its own needs no legend.
+    showlegend = len(data.lines) > 1 or data.others is not None or is_named
+    shape = {"shape": "hv" if monotone else "linear"}
+    styles = [look | shape for look in style.line_styles(palette, len(data.lines))]
+    shared: dict[str, Any] = {"x_axis": x_axis, "floor": data.floor}
+    drawn = []
+    if data.others is not None:
+        few = len(np.unique(data.others.local)) <= _FEW_OTHERS
+        muted = style.BACKGROUND | ({"width": 1.4} if few else {}) | shape
+        drawn += style.traces(data.others, style=muted, legendrank=1001, **shared)
+    for line, look in zip(data.explored, styles, strict=True):
+        if line is not None:
+            # of several runs, the panel says what it shows and the colour says of which
+            named = data.others is not None or x_axis == "time"
+            legend: dict[str, Any] = {"legendrank": 1002, "showlegend": named}
+            drawn += style.explored(line, style=look, joined=monotone, **legend, **shared)
+    for line, look in zip(data.lines, styles, strict=True):
+        drawn += style.traces(line, style=look | {"width": 2}, showlegend=showlegend, **shared)
+    return drawn

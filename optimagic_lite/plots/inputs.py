@@ -11,12 +11,12 @@ from optimagic_lite.exceptions import (
     NotAvailableError,
     did_you_mean,
 )
-from optimagic_lite.history import History
+from optimagic_lite.history import History, MultistartHistory
 
 if TYPE_CHECKING:
     from optimagic_lite.result import OptimizeResult
 
-    Plottable: TypeAlias = OptimizeResult | History | str | Path
+    Plottable: TypeAlias = OptimizeResult | History | MultistartHistory | str | Path
 
 
 def check_backend(backend: str) -> None:
@@ -33,23 +33,6 @@ def check_backend(backend: str) -> None:
             f"backend={backend!r} is not available: figures are drawn with 'plotly', the only "
             f"backend. Leave the argument out.{did_you_mean(backend, ['plotly'])}"
         )
-
-
-def check_no_multistart(**options: bool) -> None:
-    """Refuse options that need a multistart run.
-
-    Args:
-        **options: Values by argument name; all must be false.
-
-    Raises:
-        NotAvailableError: If one is true.
-    """
-    for name, value in options.items():
-        if value:
-            raise NotAvailableError(
-                f"{name}=True needs the history of a multistart run, and multistart is not "
-                f"available yet. Set {name}=False."
-            )
 
 
 def check_max_evaluations(max_evaluations: int | None) -> None:
@@ -70,11 +53,11 @@ def check_max_evaluations(max_evaluations: int | None) -> None:
         )
 
 
-def named_histories(
+def named_runs(
     results: Plottable | Sequence[Plottable] | Mapping[str, Plottable],
     names: list[str] | str | None,
-) -> list[tuple[str, History]]:
-    """Give every result its name and its history.
+) -> list[tuple[str, MultistartHistory]]:
+    """Give every result its name and its evaluations.
 
     Args:
         results: One or several results, log paths or histories.
@@ -83,7 +66,7 @@ def named_histories(
             "criterion".
 
     Returns:
-        Pairs of name and history.
+        Pairs of name and evaluations.
 
     Raises:
         ValueError: If there are no results, or not as many names as results.
@@ -98,7 +81,7 @@ def named_histories(
         raise ValueError("results is empty: give at least one result, log path or history.")
     labels = replace_names([label for label, _ in pairs], names, "results")
     return [
-        (label, history_of(item, f"result {label!r}"))
+        (label, run_of(item, f"result {label!r}"))
         for label, (_, item) in zip(labels, pairs, strict=True)
     ]
 
@@ -128,46 +111,49 @@ def replace_names(default: list[str], names: list[str] | str | None, what: str) 
     return given
 
 
-def history_of(result: Any, what: str) -> History:
-    """Find the history of a result, or read it from its log.
+def run_of(result: Any, what: str) -> MultistartHistory:
+    """Find the evaluations of a result, or read them from its log.
 
     Args:
         result: A result, a path to a log (its newest run is read) or a history.
         what: How to call it in a message.
 
     Returns:
-        The history, which has at least one row.
+        The evaluations, at least one; those of a run without multistart are all exploration.
 
     Raises:
         LogError: If a path leads to no readable log.
         NotAvailableError: If the run kept neither history nor log, or has no evaluations yet.
         TypeError: If it is none of the three.
     """
-    history = _find_history(result, what)
-    if len(history) == 0:
+    found = _find_history(result, what)
+    run = MultistartHistory(found, ()) if isinstance(found, History) else found
+    if not any(len(part) for part in (run.exploration, *run.local_histories)):
         raise NotAvailableError(f"There is nothing to plot: {what} has no evaluations yet.")
-    return history
+    return run
 
 
-def _find_history(result: Any, what: str) -> History:
-    if isinstance(result, History):
+def _find_history(result: Any, what: str) -> History | MultistartHistory:
+    if isinstance(result, (History, MultistartHistory)):
         return result
     if isinstance(result, (str, Path)):
         from optimagic_lite.log.reader import SQLiteLogReader
 
-        return SQLiteLogReader(result).read_history()
+        return SQLiteLogReader(result).read_multistart_history()
     if not hasattr(result, "history"):
         raise TypeError(
             f"Cannot plot {what}: it is of type {type(result).__name__!r}, but must be a result "
             "of minimize or maximize, the path of a log, or a History."
         )
-    if isinstance(result.history, History):
-        return result.history
+    info = getattr(result, "multistart_info", None)
+    found = result.history if info is None else info.history
+    if isinstance(found, (History, MultistartHistory)):
+        return found
     if result.logger is None:
         raise NotAvailableError(
             f"Cannot plot {what}: its run kept no history (collect_history=False) and wrote no "
             "log. Run it again with collect_history=True, the default, or with "
             "logging='run.db'."
         )
-    logged: History = result.logger.read_history(run=result.log_run)
+    logged: MultistartHistory = result.logger.read_multistart_history(run=result.log_run)
     return logged

@@ -1,23 +1,23 @@
-"""The points of a line: which rows of a history are drawn, thinned where they are many."""
+"""The points of a line, thinned where they are many."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from optimagic_lite.history import History
+from optimagic_lite.plots.evaluations import Evaluations
 
 # A figure is at most some 2,000 pixels wide, and its file should stay below a few megabytes.
 MAX_POINTS_LINE = 4_000
 MAX_POINTS_FIGURE = 60_000
+# So many have all muted local optimisations together, and all explored points together.
+MAX_POINTS_OTHERS = 20_000
+MAX_POINTS_EXPLORED = 6_000
 
 # A stretch keeps its first, smallest, largest, last and first failed point.
 _POINTS_STRETCH = 5
-
-_DRAWN_KINDS = ("start", "path")
 
 
 @dataclass(frozen=True)
@@ -26,52 +26,66 @@ class Line:
 
     Attributes:
         name: What the line shows.
-        evaluation: Number of the evaluation; the start point is 0.
-        seconds: From the start of the first evaluation to the end of this one.
+        evaluation: Number of the evaluation; the first is 0.
+        seconds: From the start of the first evaluation of the run to the end of this one.
         value: What is drawn upwards; NaN leaves a gap.
+        local: Number of the local optimisation, from 1; 0 for what belongs to none.
     """
 
     name: str
     evaluation: NDArray[np.int64]
     seconds: NDArray[np.float64]
     value: NDArray[np.float64]
+    local: NDArray[np.int64]
 
 
-def drawn_rows(history: History, max_evaluations: int | None) -> NDArray[np.int64]:
-    """Return the positions of the rows that belong to the path of the algorithm.
-
-    Args:
-        history: Rows of all kinds.
-        max_evaluations: How many to keep from the start; None keeps all.
-
-    Returns:
-        Increasing positions of rows.
-    """
-    rows = np.flatnonzero(np.isin(np.array(history.kind), _DRAWN_KINDS))
-    return np.asarray(rows[:max_evaluations], dtype=np.int64)
-
-
-def make_lines(
-    names: Sequence[str],
-    values: Sequence[NDArray[np.float64]],
-    seconds: Sequence[NDArray[np.float64]],
-) -> tuple[Line, ...]:
-    """Make lines and thin them such that the figure stays small.
+def points_per_line(n_lines: int, together: int = MAX_POINTS_FIGURE) -> int:
+    """Return how many points each of n lines may have, such that a figure stays small.
 
     Args:
-        names: One name a line.
-        values: One array a line.
-        seconds: One array a line, aligned with ``values``.
+        n_lines: Number of lines.
+        together: How many points all of them may have.
+    """
+    return max(min(MAX_POINTS_LINE, together // n_lines), 2 * _POINTS_STRETCH)
+
+
+def make_line(
+    name: str,
+    shown: Evaluations,
+    value: NDArray[np.float64],
+    max_points: int,
+    *,
+    is_apart: bool = False,
+) -> Line:
+    """Make a line, thinned.
+
+    Args:
+        name: What it shows.
+        shown: The evaluations, in the order of the line.
+        value: What is drawn upwards, one entry for each.
+        max_points: Largest number of points, gaps between local optimisations apart.
+        is_apart: Whether local optimisations are apart: a gap comes before each, and their
+            evaluations are numbered anew.
 
     Returns:
-        The lines, in the same order.
+        The line.
     """
-    limit = max(min(MAX_POINTS_LINE, MAX_POINTS_FIGURE // len(names)), 2 * _POINTS_STRETCH)
-    lines = []
-    for name, value, time in zip(names, values, seconds, strict=True):
-        kept = thin(value, limit)
-        lines.append(Line(name, kept, time[kept], value[kept]))
-    return tuple(lines)
+    kept = thin(value, max_points)
+    local = shown.local[kept]
+    number = shown.number if is_apart else np.arange(len(shown))
+    gaps = np.flatnonzero(np.diff(local)) + 1 if is_apart else np.arange(0)
+    # a gap has the place of the point after it
+    kept = np.insert(kept, gaps, kept[gaps])
+    drawn = value[kept]
+    drawn[gaps + np.arange(len(gaps))] = np.nan
+    return Line(name, number[kept], shown.seconds[kept], drawn, shown.local[kept])
+
+
+def make_dots(name: str, shown: Evaluations, value: NDArray[np.float64], max_points: int) -> Line:
+    """Make a line of points that no line joins: of many, evenly chosen ones; arguments as above."""
+    n = len(value)
+    kept = np.linspace(0, n - 1, min(n, max_points)).round().astype(np.int64)
+    return Line(name, kept, shown.seconds[kept], value[kept], shown.local[kept])
 
 
 def thin(values: NDArray[np.float64], max_points: int) -> NDArray[np.int64]:

@@ -21,10 +21,18 @@ DEFAULT_PALETTE = [
 ]  # fmt: skip
 DEFAULT_TEMPLATE = "simple_white"
 
+# Lines that stand behind those with a colour.
+BACKGROUND = {"color": "rgba(130, 130, 130, 0.45)", "width": 0.8}
+
 _X_TITLES = {"evaluations": "Evaluation", "time": "Seconds since the first evaluation"}
 _DASHES = ("solid", "dash", "dot", "dashdot")
+_OF_LOCAL = "<br>local optimisation %{customdata[3]:,d}"
 _LONGEST_LABEL = 27
 _FEW_EVALUATIONS = 10
+_FEW_POINTS = 500
+# Where explored points have a panel of their own: its end, and the start of the other one.
+_PANELS = (0.26, 0.3)
+_EXPLORED_TITLE = "Explored points,<br>worst to best"
 
 
 def check_x_axis(x_axis: str) -> None:
@@ -104,13 +112,14 @@ def traces(
     """
     x = line.evaluation if x_axis == "evaluations" else line.seconds
     y = line.value if floor is None else np.maximum(line.value, floor)
-    customdata = np.column_stack([line.evaluation, line.seconds, line.value])
+    customdata = np.column_stack([line.evaluation, line.seconds, line.value, line.local])
     shared = {
         "name": label(line.name),
         "legendgroup": line.name,
         "hovertemplate": (
             f"<b>{html.escape(line.name, quote=False)}</b>: %{{customdata[2]:.6~g}}<br>"
-            "evaluation %{customdata[0]:,d} after %{customdata[1]:.3~s}s<extra></extra>"
+            "evaluation %{customdata[0]:,d} after %{customdata[1]:.3~s}s"
+            f"{_OF_LOCAL if line.local.any() else ''}<extra></extra>"
         ),
     } | options
     drawn = [go.Scatter(x=x, y=y, customdata=customdata, mode="lines", line=style, **shared)]
@@ -128,6 +137,53 @@ def traces(
     return drawn
 
 
+def explored(
+    line: Line,
+    x_axis: XAxis,
+    style: dict[str, Any],
+    *,
+    joined: bool = False,
+    floor: float | None = None,
+    **options: Any,
+) -> list[go.Scatter]:
+    """Turn explored points into a plotly trace, in their own panel if no time is drawn.
+
+    Args:
+        line: The points.
+        x_axis: What is drawn to the right.
+        style: Keyword arguments for the line of the trace; its colour is also that of dots.
+        joined: Whether to draw a line instead of dots.
+        floor: See ``traces``.
+        **options: Further keyword arguments for the trace.
+
+    Returns:
+        The trace.
+    """
+    in_panel = x_axis == "evaluations"
+    if joined:
+        look: dict[str, Any] = {"mode": "lines", "line": style | {"width": 1.2}}
+    else:
+        size = 5 if len(line.value) <= _FEW_POINTS else 3
+        marker = {"size": size, "color": style["color"], "opacity": 0.5}
+        look = {"mode": "markers", "marker": marker}
+    shared = {
+        "name": label(line.name),
+        "legendgroup": line.name,
+        "hovertemplate": (
+            f"<b>{html.escape(line.name, quote=False)}</b>: %{{customdata[1]:.6~g}}<br>"
+            "explored after %{customdata[0]:.3~s}s<extra></extra>"
+        ),
+        "xaxis": "x2" if in_panel else "x",
+    }
+    trace = go.Scatter(
+        x=line.evaluation if in_panel else line.seconds,
+        y=line.value if floor is None else np.maximum(line.value, floor),
+        customdata=np.column_stack([line.seconds, line.value]),
+        **(shared | look | options),
+    )
+    return [trace]
+
+
 def figure(
     traces: Sequence[go.Scatter],
     *,
@@ -136,6 +192,7 @@ def figure(
     log_scale: bool,
     template: str | None,
     n_evaluations: int,
+    legend_title: str | None = None,
 ) -> go.Figure:
     """Put traces into a figure in the style of the package.
 
@@ -146,20 +203,15 @@ def figure(
         log_scale: Whether the vertical axis is logarithmic.
         template: A plotly template; None means "simple_white".
         n_evaluations: Number of the last evaluation on the axis, plus one.
+        legend_title: What stands above the legend.
 
     Returns:
         The figure.
     """
-    x_options: dict[str, Any] = {"title": {"text": _X_TITLES[x_axis]}}
-    if x_axis == "evaluations":
-        x_options["tickformat"] = ",d"
-        if n_evaluations <= _FEW_EVALUATIONS:
-            # Left to itself, plotly puts ticks at halves, which no evaluation has.
-            x_options["dtick"] = 1
     fig = go.Figure(list(traces))
     fig.update_layout(
         template=template or DEFAULT_TEMPLATE,
-        xaxis=x_options,
+        xaxis=_x_options(x_axis, n_evaluations),
         yaxis={
             "title": {"text": y_title},
             "type": "log" if log_scale else "linear",
@@ -172,9 +224,36 @@ def figure(
         hovermode="closest",
         legend={"font": {"size": 12}, "tracegroupgap": 0},
     )
+    if legend_title is not None:
+        fig.update_layout(legend_title_text=label(legend_title))
+    ranks = [int(trace.x[-1]) for trace in traces if trace.xaxis == "x2"]
+    if ranks:
+        fig.update_layout(**_panels(max(ranks)))
     fig.update_xaxes(automargin=True)
     fig.update_yaxes(automargin=True)
     return fig
+
+
+def _x_options(x_axis: XAxis, n_evaluations: int) -> dict[str, Any]:
+    options: dict[str, Any] = {"title": {"text": _X_TITLES[x_axis]}}
+    if x_axis == "evaluations":
+        options["tickformat"] = ",d"
+        if n_evaluations <= _FEW_EVALUATIONS:
+            # Left to itself, plotly puts ticks at halves, which no evaluation has.
+            options["dtick"] = 1
+    return options
+
+
+def _panels(last_rank: int) -> dict[str, Any]:
+    """Return the layout of a panel for explored points, left of the other one."""
+    end, start = _PANELS
+    ticks = {"dtick": 1} if last_rank <= 3 else {"nticks": 4}
+    title = {"text": _EXPLORED_TITLE}
+    return {
+        "xaxis": {"domain": [start, 1]},
+        "xaxis2": {"domain": [0, end], "title": title, "tickformat": "~s"} | ticks,
+        "yaxis": {"anchor": "x2"},
+    }
 
 
 def _lonely(value: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -30,6 +30,12 @@ class FlatBounds:
     soft_lower: NDArray[np.float64]
     soft_upper: NDArray[np.float64]
 
+    def tightened(self) -> FlatBounds:
+        """Return bounds to which soft ones have been added."""
+        lower = np.maximum(self.lower, self.soft_lower)
+        upper = np.minimum(self.upper, self.soft_upper)
+        return FlatBounds(lower, upper, lower, upper)
+
 
 def read_bounds(bounds: Any, tree: ParamTree, start: NDArray[np.float64]) -> FlatBounds:
     """Bring bounds into flat form and check them.

@@ -66,28 +66,48 @@ def make_space(
             f"bounds_as must be 'bounds' or 'transform', not {bounds_as!r}."
             + did_you_mean(bounds_as, get_args(BoundsAs))
         )
+    tree, flat_bounds, demands = read_limits(params, bounds, constraints)
+    is_open = bounds_as == "transform" or not keeps_bounds
+    space = unscaled_space(tree, flat_bounds, demands, is_open=is_open)
+    if bounds_as == "transform":
+        space = replace(space, bounded=np.zeros(0, dtype=np.intp))
+    options = read_scaling(scaling)
+    return space if options is None else _scaled(space, options)
+
+
+def read_limits(
+    params: Any, bounds: Any, constraints: Any
+) -> tuple[ParamTree, FlatBounds, list[Demand]]:
+    """Read and check what limits params, see ``make_space``."""
     tree = ParamTree(params)
     start = tree.start_values()
     bad = [tree.names[i] for i in np.flatnonzero(~np.isfinite(start))[:10]]
     if bad:
         raise InvalidParamsError(f"These start values are not finite: {', '.join(bad)}.")
-    flat_bounds = read_bounds(bounds, tree, start)
-    demands = select(read_constraints(constraints), tree)
+    return tree, read_bounds(bounds, tree, start), select(read_constraints(constraints), tree)
+
+
+def unscaled_space(
+    tree: ParamTree, bounds: FlatBounds, demands: list[Demand], *, is_open: bool
+) -> Space:
+    """Build a space without scaling.
+
+    Args:
+        tree: The structure of params, and the start. Where it fulfils the constraints but not the
+            bounds, it is moved into them.
+        bounds: Bounds on params.
+        demands: The constraints.
+        is_open: Whether bijections have their smooth form without bounds.
+    """
+    start, lower, upper = tree.start_values(), bounds.lower, bounds.upper
     nonlinear = tuple(d for d in demands if isinstance(d.constraint, NonlinearConstraint))
     others = [d for d in demands if not isinstance(d.constraint, NonlinearConstraint)]
-    lower, upper = flat_bounds.lower, flat_bounds.upper
     has_bounds = bool(np.isfinite(lower).any() or np.isfinite(upper).any())
-    is_open = bounds_as == "transform" or not keeps_bounds
     if not others and (lower < upper).all() and not (is_open and has_bounds):
-        space = Space(tree, start, lower, upper, nonlinear=nonlinear)
-    else:
-        reduction = reduce(others, tree, start, flat_bounds)
-        space = _assemble(tree, reduction, nonlinear, is_open=is_open)
-        if bounds_as == "bounds":
-            places = space.firsts[_bounded_by_user(reduction, flat_bounds)]
-            space = replace(space, bounded=places)
-    options = read_scaling(scaling)
-    return space if options is None else _scaled(space, options)
+        return Space(tree, np.clip(start, lower, upper), lower, upper, nonlinear=nonlinear)
+    reduction = reduce(others, tree, start, bounds)
+    space = _assemble(tree, reduction, nonlinear, is_open=is_open)
+    return replace(space, bounded=space.firsts[_bounded_by_user(reduction, bounds)])
 
 
 def _bounded_by_user(reduction: Reduction, bounds: FlatBounds) -> Positions:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from optimagic_lite.space.transforms import Transform, without_rounding
+from optimagic_lite.space.transforms import Transform, open_units, without_rounding
 from optimagic_lite.utilities import cov_matrix_to_params, cov_params_to_matrix
 
 Array = NDArray[np.float64]
@@ -168,6 +168,20 @@ class Spherical(Transform):
         later = np.sqrt(np.cumsum(squares[:, ::-1], axis=1)[:, ::-1] - squares)
         angles = np.arctan2(later, factor)[below]
         return np.asarray(np.clip(np.concatenate([sds, angles]), self.lower, self.upper))
+
+    def sample(self, units: Array, start: Array) -> Array:
+        """Spread evenly over correlation matrices; standard deviations like entries of a box.
+
+        The cosine of an angle of column j, counted from one, is ``2 b - 1`` with b distributed as
+        Beta(a, a), ``a = 1 + (dim - 1 - j) / 2`` (Lewandowski, Kurowicka and Joe 2009,
+        doi:10.1016/j.jmva.2009.04.008).
+        """
+        from scipy.special import betaincinv
+
+        out = super().sample(units, start)
+        a = 1 + (self.dim - 2 - np.tril_indices(self.dim, -1)[1]) / 2
+        out[:, self.dim :] = np.arccos(2 * betaincinv(a, a, open_units(units[:, self.dim :])) - 1)
+        return np.clip(out, self.lower, self.upper)
 
     def may_deceive(self, t: Array, *, has_gradient: bool) -> bool:
         """Tell whether an angle is nearly 0 or pi, or a standard deviation of a covariance zero."""

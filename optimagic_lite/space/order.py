@@ -15,6 +15,7 @@ from optimagic_lite.space.transforms import (
     Transform,
     has_edge,
     place,
+    sample_box,
     without_rounding,
     zero_where_infinite,
 )
@@ -90,11 +91,22 @@ class Increasing(Transform):
         return without_rounding(jnp.concatenate([first, values]), low, high)
 
     def inverse(self, block: Array, *, margin: float = 1.0) -> Array:
-        """Return the increments."""
+        """Return the increments, also of rows."""
         del margin
         low, high = self._low, self._high
-        a = np.concatenate([low[:1], np.maximum(low[1:], block[:-1])])
+        before = np.concatenate([np.full_like(block[..., :1], -np.inf), block[..., :-1]], axis=-1)
+        a = np.maximum(low, before)
         return place(block, a, high, np.isfinite(a), np.isfinite(high), self.lower, self.upper)
+
+    def sample(self, units: Array, start: Array) -> Array:
+        """Draw each entry by itself and sort; as bounds increase too, they are kept.
+
+        Uniform where all entries have the same two bounds.
+        """
+        low, high = self._low, self._high
+        is_bounded = bool((np.isfinite(low) & np.isfinite(high)).all())
+        block = low if is_bounded else np.asarray(self.forward(jnp.asarray(start)))
+        return self.inverse(np.sort(sample_box(units, block, low, high), axis=1))
 
     def polytope(self) -> Polytope:
         """Return bounds and order."""

@@ -96,6 +96,59 @@ class Polytope:
                     found.append(direction)
         return found
 
+    def center(self) -> Array | None:
+        """Return the centre of the largest ball inside, equalities apart; None if it is empty.
+
+        Boyd and Vandenberghe (2004, doi:10.1017/CBO9780511804441), section 8.5.1. There must be
+        bounds on both sides of all entries.
+        """
+        from scipy.optimize import linprog
+
+        equal, sides, limits = self._sides()
+        reach = np.linalg.norm(sides, axis=1)
+        solved = linprog(
+            np.append(np.zeros(len(self.lower)), -1.0),
+            A_ub=np.column_stack([sides, reach]),
+            b_ub=limits,
+            A_eq=np.column_stack([self.rows[equal], np.zeros(equal.sum())]),
+            b_eq=self.row_lower[equal],
+            bounds=[*((None, None) for _ in self.lower), (0, None)],
+            method="highs",
+        )
+        return None if solved.x is None else np.asarray(solved.x[:-1])
+
+    def pulled_inside(self, points: Array, shares: Array, center: Array) -> Array:
+        """Return points inside; those that lie outside come to lie between centre and edge.
+
+        Args:
+            points: Shape (m, n).
+            shares: Uniform variates that say where on the way to the edge, shape (m,). Volume is
+                what they are uniform in.
+            center: A point inside, shape (n,).
+        """
+        equal, sides, limits = self._sides()
+        rows = self.rows[equal]
+        moves = points - center
+        # after projection, sums that are equalities stay as they are
+        moves = moves - moves @ (np.linalg.pinv(rows) @ rows).T
+        change = moves @ sides.T
+        room = np.maximum(limits - sides @ center, 0.0)
+        steps = np.full(change.shape, np.inf)
+        np.divide(room, change, out=steps, where=change > 0)
+        edge = steps.min(axis=1)
+        n_free = max(len(center) - int(equal.sum()), 1)
+        length = np.where(edge < 1, edge * shares ** (1 / n_free), 1.0)
+        return np.asarray(np.clip(center + length[:, None] * moves, self.lower, self.upper))
+
+    def _sides(self) -> tuple[NDArray[np.bool_], Array, Array]:
+        """Return which rows are equalities, and all other rows and bounds as ``a @ p <= b``."""
+        equal = self.row_lower == self.row_upper
+        rows, unit = self.rows[~equal], np.eye(len(self.lower))
+        sides = np.concatenate([rows, -rows, unit, -unit])
+        limits = [self.row_upper[~equal], -self.row_lower[~equal], self.upper, -self.lower]
+        is_limit = np.isfinite(np.concatenate(limits))
+        return equal, sides[is_limit], np.concatenate(limits)[is_limit]
+
     def _solve(self, point: Array, target: Array, price: Array) -> Array | None:
         """Minimize ``target @ d + price @ |d|`` over feasible directions d of limited size."""
         from scipy.optimize import linprog

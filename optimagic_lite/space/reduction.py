@@ -96,7 +96,7 @@ def reduce(demands: list[Demand], tree: ParamTree, start: Array, bounds: FlatBou
     Args:
         demands: All constraints but nonlinear ones.
         tree: The structure of params.
-        start: Start values, shape (n_params,).
+        start: Start values, shape (n_params,). It is clipped to the bounds in the end.
         bounds: Bounds on params.
 
     Raises:
@@ -186,7 +186,7 @@ def _merge(
             f"The parameters {', '.join(members[:10])} are to be equal, but their bounds leave no "
             f"common value."
         )
-    return representative, np.clip(rep_start, rep_lower, rep_upper), rep_lower, rep_upper
+    return representative, rep_start, rep_lower, rep_upper
 
 
 def _check_equal(demand: Demand, pair: list[Positions], start: Array, tree: ParamTree) -> None:
@@ -352,12 +352,16 @@ def _matrix_block(
     if (sd_low > sd_high).any():
         raise InvalidConstraintError(f"{demand.name} contradicts the bounds of its diagonal.")
     only_first = not (np.isfinite(sd_high[1:]).any() or (low[scales][1:] > 0).any())
-    if is_cov and only_first:
-        transform: Transform = Cholesky(dim, sd_low[:1], sd_high[:1], least)
-    else:
-        transform = Spherical(dim, sd_low, sd_high, is_cov)
-    _check_matrix(demand, transform, start[mine], names, mine)
-    return None if (low == high).all() else Block(transform, mine, demand.name)
+
+    def build(sd_low: Array, sd_high: Array) -> Transform:
+        if is_cov and only_first:
+            return Cholesky(dim, sd_low[:1], sd_high[:1], least)
+        return Spherical(dim, sd_low, sd_high, is_cov)
+
+    # a start outside the bounds is clipped later
+    loose = build(np.full(dim, np.sqrt(least)), np.full(dim, np.inf))
+    _check_matrix(demand, loose, start[mine], names, mine)
+    return None if (low == high).all() else Block(build(sd_low, sd_high), mine, demand.name)
 
 
 def _check_matrix(

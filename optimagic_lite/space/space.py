@@ -81,6 +81,12 @@ class Space:
         no_limit = np.full(len(self.names), np.inf)
         return Space(self.tree, self.to_flat(self.x0), -no_limit, no_limit)
 
+    def starting_at(self, x: Array) -> Space:
+        """Return the same space with another start, shape (n_x,)."""
+        out = replace(self, x0=x)
+        out._functions.update(self._functions)
+        return out
+
     # ---- what it is ----------------------------------------------------------------------
 
     @property
@@ -124,8 +130,12 @@ class Space:
         return bool(np.isfinite(self.lower).any() or np.isfinite(self.upper).any())
 
     @property
+    def _blocks(self) -> tuple[PlacedBlock, ...]:
+        return () if self.plan is None else self.plan.blocks
+
+    @property
     def _has_blocks(self) -> bool:
-        return self.plan is not None and bool(self.plan.blocks)
+        return bool(self._blocks)
 
     # ---- from x to params ----------------------------------------------------------------
 
@@ -187,7 +197,7 @@ class Space:
             flat = self.tree.to_flat(params)
         except ValueError as error:
             raise InvalidParamsError(str(error)) from error
-        x = self._x_of(flat)
+        x = self.x_of(flat)
         gap = np.abs(self.to_flat(x) - flat)
         bad = np.flatnonzero(~(gap <= 1e-3 * np.maximum(1.0, np.abs(flat))))
         if len(bad):
@@ -198,18 +208,24 @@ class Space:
             )
         return x
 
-    def _x_of(self, flat: Array) -> Array:
-        if self.plan is None:
-            x = flat
-        else:
-            values = flat[self.firsts]
-            x = np.empty(self.n_x)
+    def x_of(self, flat: Array, *, margin: float = 1.0) -> Array:
+        """Return an x for flat vectors that are feasible, which is not checked.
+
+        Args:
+            flat: Shape (n_params,), or (n, n_params) for n vectors.
+            margin: See ``Transform.inverse``.
+        """
+        x = flat
+        if self.plan is not None:
+            values = flat[..., self.firsts]
+            x = np.empty((*flat.shape[:-1], self.n_x))
             place = self._places(np.arange(len(self.firsts)))
             is_plain = place < self.plan.n_plain
-            x[place[is_plain]] = values[is_plain]
+            x[..., place[is_plain]] = values[..., is_plain]
             for block in self.plan.blocks:
-                inputs = block.transform.inverse(values[block.members])
-                x[block.start : block.stop] = inputs[block.free]
+                members = values[..., block.members]
+                inputs = np.apply_along_axis(block.transform.inverse, -1, members, margin=margin)
+                x[..., block.start : block.stop] = inputs[..., block.free]
         return x if self.scale is None else self.scale.scaled(x)
 
     @cached_property
@@ -370,7 +386,7 @@ class Space:
             has_gradient: Whether a gradient with respect to params can be had, or is worth it.
         """
         unscaled = self._unscaled(x)
-        for block in () if self.plan is None else self.plan.blocks:
+        for block in self._blocks:
             inputs = np.asarray(block.inputs(jnp.asarray(unscaled)))
             if block.transform.may_deceive(inputs, has_gradient=has_gradient):
                 yield block, inputs
@@ -385,6 +401,11 @@ class Space:
     def values_of_block(self, x: Array, block: PlacedBlock) -> Array:
         """Return the parameters that a block gives at x, one for each group of equal ones."""
         return self.to_flat(x)[self.firsts[block.members]]
+
+    def params_of_block(self, block: PlacedBlock) -> Positions:
+        """Return the positions in the flat vector of the parameters that a block gives."""
+        assert self.plan is not None
+        return np.flatnonzero(np.isin(self.plan.gather, self._places(block.members)))
 
     def gradient_of_block(self, block: PlacedBlock, gradient: Array) -> Array:
         """Return the gradient with respect to a block: sums over equal parameters.
@@ -403,22 +424,20 @@ class Space:
     def _unscaled(self, x: Array) -> Array:
         return x if self.scale is None else self.scale.unscaled(x)
 
-    def sample(self, rng: np.random.Generator, n: int) -> Array:
-        """Draw points x, shape (n, n_x), that fulfil bounds and transforming constraints.
+    def sample(self, units: Array) -> Array:
+        """Turn points of the unit cube into x that fulfil bounds and transforming constraints.
 
         Args:
-            rng: Source of randomness.
-            n: Number of points.
+            units: Random or evenly spread points, shape (n, n_x), each entry in [0, 1].
         """
-        if not self._has_blocks:
-            return sample_box(rng, n, self.x0, self.lower, self.upper)
-        assert self.plan is not None
         start, lower, upper = (self._unscaled(v) for v in (self.x0, self.lower, self.upper))
-        out = sample_box(rng, n, start, lower, upper)
+        out = sample_box(units, start, lower, upper)
         with jax.enable_x64(True):
-            for block in self.plan.blocks:
+            for block in self._blocks:
                 inputs = np.asarray(block.inputs(jnp.asarray(start)))
-                draws = block.transform.sample(rng, n, inputs)
+                of_block = np.full((len(units), len(inputs)), 0.5)
+                of_block[:, block.free] = units[:, block.start : block.stop]
+                draws = block.transform.sample(of_block, inputs)
                 out[:, block.start : block.stop] = draws[:, block.free]
         out = out if self.scale is None else self.scale.scaled(out)
         return np.clip(out, self.lower, self.upper)

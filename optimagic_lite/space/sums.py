@@ -16,6 +16,7 @@ from optimagic_lite.space.transforms import (
     MARGIN_BETWEEN,
     Transform,
     has_edge,
+    open_units,
     place,
     without_rounding,
     zero_where_infinite,
@@ -158,10 +159,14 @@ class Simplex(Transform):
         """Return the softmax form."""
         return Softmax(self)
 
-    def sample(self, rng: np.random.Generator, n: int, start: Array) -> Array:
-        """Draw uniformly from the simplex."""
+    def sample(self, units: Array, start: Array) -> Array:
+        """Spread evenly over the simplex: exponential variates divided by their sum.
+
+        Devroye (1986, doi:10.1007/978-1-4613-8643-8), chapter V.2.
+        """
         del start
-        return np.asarray(rng.dirichlet(np.ones(len(self.entry_lower)), size=n))
+        variates = -np.log(open_units(units))
+        return np.asarray(variates / variates.sum(axis=1, keepdims=True))
 
 
 @dataclass(frozen=True)
@@ -189,9 +194,11 @@ class Softmax(Transform):
 
     def inverse(self, block: Array, *, margin: float = 1.0) -> Array:
         """Take logarithms; zeros are put a little inside first."""
-        shares = self.simplex.inverse(block)
-        logs = np.log(np.maximum(shares, margin * MARGIN_BETWEEN / len(shares)))
-        return np.asarray(logs[:-1] - logs[-1])
+        return self._log_ratios(self.simplex.inverse(block), margin)
+
+    def _log_ratios(self, shares: Array, margin: float) -> Array:
+        logs = np.log(np.maximum(shares, margin * MARGIN_BETWEEN / shares.shape[-1]))
+        return np.asarray(logs[..., :-1] - logs[..., -1:])
 
     def polytope(self) -> Polytope:
         """Return the simplex."""
@@ -209,11 +216,14 @@ class Softmax(Transform):
         """It is open."""
         return self
 
-    def sample(self, rng: np.random.Generator, n: int, start: Array) -> Array:
-        """Draw uniformly from the simplex."""
-        draws = self.simplex.sample(rng, n, start)
-        blocks = [np.asarray(self.simplex.forward(jnp.asarray(draw))) for draw in draws]
-        return np.stack([self.inverse(block) for block in blocks])
+    def sample(self, units: Array, start: Array) -> Array:
+        """Spread evenly over the simplex: shares are the gaps between sorted uniform variates.
+
+        Devroye (1986, doi:10.1007/978-1-4613-8643-8), chapter V.2.
+        """
+        del start
+        gaps = np.diff(np.sort(units, axis=1), prepend=0.0, append=1.0, axis=1)
+        return self._log_ratios(gaps, margin=1.0)
 
 
 @dataclass(frozen=True)
@@ -305,6 +315,30 @@ class Budget(Transform):
         has_a, has_b = self._is_finite
         return place(products[:-1], *self._ends(products), has_a, has_b, self.lower, self.upper)
 
+    def sample(self, units: Array, start: Array) -> Array:
+        """Give each entry a fair part on average: evenly spread where only lower bounds bind.
+
+        Entry i gets its lower bound and the same fraction of its room as all later ones, in
+        expectation. In a simplex of m entries ``t`` then is Beta(1, m - 1) distributed, which is
+        uniform (Devroye 1986, doi:10.1007/978-1-4613-8643-8, chapter V.2).
+        """
+        low, room = self.entry_lower, self.entry_upper - self.entry_lower
+        if not np.isfinite(low).all():
+            return super().sample(units, start)
+        later_lower, later_upper = self._later
+        t = np.empty_like(units)
+        remaining = np.full(len(units), self.total[0])
+        for i in range(units.shape[1]):
+            excess = remaining - low[i] - later_lower[i]
+            rooms = np.minimum(room[i:], excess[:, None])
+            a = np.maximum(low[i], remaining - later_upper[i])
+            width = np.minimum(self.entry_upper[i], remaining - later_lower[i]) - a
+            with np.errstate(invalid="ignore", divide="ignore"):
+                fair = low[i] + rooms[:, 0] * excess / rooms.sum(axis=1)
+                t[:, i] = _with_mean(np.where(width > 0, (fair - a) / width, 0.5), units[:, i])
+            remaining = remaining - (a + width * t[:, i])
+        return np.clip(t, self.lower, self.upper)
+
     def polytope(self) -> Polytope:
         """Return bounds and sum."""
         return _budget_polytope(
@@ -346,6 +380,13 @@ def _budget_polytope(
         return shifted(brentq(lambda s: shifted(s) @ weights - total, -reach, reach))
 
     return Polytope(weights[None], row_lower, row_upper, lower, upper, project)
+
+
+def _with_mean(mean: Array, units: Array) -> Array:
+    """Turn uniform variates into ones in [0, 1] with another mean: Beta(1, k) or Beta(k, 1)."""
+    mean = np.clip(mean, 0.0, 1.0)
+    power = np.minimum(mean, 1 - mean) / np.maximum(mean, 1 - mean)
+    return np.where(mean < 0.5, 1 - (1 - units) ** power, units**power)
 
 
 def _products(block: Array, weights: Array, total: Array, *, has_slack: bool) -> Array:

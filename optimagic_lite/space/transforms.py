@@ -123,26 +123,36 @@ class Transform(ABC):
         direction = polytope.descent(block, gradient)
         return 0.0 if direction is None else float(-gradient @ direction)
 
-    def sample(self, rng: np.random.Generator, n: int, start: Array) -> Array:
-        """Draw feasible inputs, shape (n, n_in).
+    def sample(self, units: Array, start: Array) -> Array:
+        """Turn points of the unit cube into feasible inputs, shape (n, n_in).
 
         Args:
-            rng: Source of randomness.
-            n: Number of draws.
-            start: Inputs whose size says how far to draw where there are no bounds.
+            units: Random or evenly spread points, shape (n, n_in), each entry in [0, 1].
+            start: Inputs around which to stay, within about their size, where there are no bounds.
         """
-        return sample_box(rng, n, start, self.lower, self.upper)
+        return sample_box(units, start, self.lower, self.upper)
 
 
-def sample_box(rng: np.random.Generator, n: int, start: Array, lower: Array, upper: Array) -> Array:
-    """Draw uniformly between two bounds, exponentially from one, normally around start else."""
+def sample_box(units: Array, start: Array, lower: Array, upper: Array) -> Array:
+    """Turn points of the unit cube into points of a box by quantile functions.
+
+    Uniform between two bounds, exponential from one, normal around the start else.
+
+    Args:
+        units: Shape (n, k), each entry in [0, 1].
+        start: Shape (k,); the larger of 1 and its size is the spread where there are no bounds.
+        lower: Shape (k,).
+        upper: Shape (k,).
+    """
+    from scipy.special import ndtri
+
+    units = open_units(units)
     spread = np.maximum(np.abs(start), 1.0)
-    shape = (n, len(start))
     with np.errstate(invalid="ignore"):
-        uniform = lower + (upper - lower) * rng.random(shape)
-        above = lower + spread * rng.exponential(size=shape)
-        below = upper - spread * rng.exponential(size=shape)
-    free = start + spread * rng.normal(size=shape)
+        uniform = lower * (1 - units) + upper * units
+        above = lower - spread * np.log1p(-units)
+        below = upper + spread * np.log(units)
+    free = start + spread * ndtri(units)
     has_low, has_high = np.isfinite(lower), np.isfinite(upper)
     one_sided = np.where(has_low, above, np.where(has_high, below, free))
     return np.clip(np.where(has_low & has_high, uniform, one_sided), lower, upper)
@@ -192,7 +202,7 @@ class Box(Transform):
         return without_rounding(out, self.entry_lower, self.entry_upper)
 
     def inverse(self, block: Array, *, margin: float = 1.0) -> Array:
-        """Undo the squeezing; entries on the edge are put a little inside first."""
+        """Undo the squeezing, also of rows; entries on the edge are put a little inside first."""
         low, high = self.entry_lower, self.entry_upper
         has_low, has_high = self._is_finite
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
@@ -221,11 +231,10 @@ class Box(Transform):
         far = -np.log(_MARGIN_ABOVE)
         return bool(((has_low & (t < -far)) | (has_high & (t > far))).any())
 
-    def sample(self, rng: np.random.Generator, n: int, start: Array) -> Array:
-        """Draw in the box."""
+    def sample(self, units: Array, start: Array) -> Array:
+        """Spread over the box."""
         block = np.asarray(self.forward(jnp.asarray(start)))
-        draws = sample_box(rng, n, block, self.entry_lower, self.entry_upper)
-        return np.stack([self.inverse(draw) for draw in draws])
+        return self.inverse(sample_box(units, block, self.entry_lower, self.entry_upper))
 
 
 @dataclass(frozen=True)
@@ -285,14 +294,18 @@ class Opened(Transform):
         moved = np.flatnonzero(back != t)
         return [*found, *(_replaced(t, i, back[i]) for i in moved.tolist())]
 
-    def sample(self, rng: np.random.Generator, n: int, start: Array) -> Array:
-        """Draw inside."""
+    def sample(self, units: Array, start: Array) -> Array:
+        """Spread like the transform."""
         inner_start = np.asarray(self._box.forward(jnp.asarray(start)))
-        draws = self.inner.sample(rng, n, inner_start)
-        return np.stack([self._box.inverse(draw) for draw in draws])
+        return self._box.inverse(self.inner.sample(units, inner_start))
 
 
 # ---- helpers ----------------------------------------------------------------------------------
+
+
+def open_units(units: Array) -> Array:
+    """Move zeros and ones a little, because quantiles there are infinite."""
+    return np.clip(units, 2.0**-53, 1 - 2.0**-53)
 
 
 def zero_where_infinite(values: Array) -> Array:

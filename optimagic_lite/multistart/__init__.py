@@ -1,0 +1,1 @@
+"""Local optimisations from many starts: sample, explore, optimise, and what is told of it."""

@@ -1,0 +1,339 @@
+"""Global optimisation by local optimisations from many starts.
+
+The algorithm is TikTak (Arnoud, Guvenen and Kleineberg 2019, doi:10.3386/w26340): explore a sample,
+start from the best points first, and move later starts towards the best optimum so far.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimagic_lite.algorithms.base import Outcome, start
+from optimagic_lite.evaluator import Evaluator, Tally
+from optimagic_lite.exceptions import UserFunctionRuntimeError, warn_user
+from optimagic_lite.history import History, MultistartHistory
+from optimagic_lite.multistart.info import MultistartInfo
+from optimagic_lite.multistart.local import LocalRun, LocalSolver, LocalTask, Warned
+from optimagic_lite.multistart.sample import BATCH_SIZE, Sample
+from optimagic_lite.parallel import Cores, TaskFailure, WorkerDiedError
+from optimagic_lite.prepared import Prepared
+from optimagic_lite.stopping import Stop, StopRun
+
+if TYPE_CHECKING:
+    from optimagic_lite.log.writer import LogWriter
+
+Array = NDArray[np.float64]
+
+_XTOL_REL = 0.01
+# below this, sizes of parameters count as this when optima are compared
+_LEAST_SIZE = 0.1
+# one value may be computed in different ways: in a batch, or with its gradient
+_ROUNDING = 1e-10
+# points of a JAX criterion that are explored in one call
+_JAX_CHUNK = 1 << 14
+# seconds of an exploration after which it is recorded, so that little is lost if the process dies
+_CHUNK_SECONDS = 1.0
+
+
+class Multistart:
+    """A multistart run.
+
+    Args:
+        prepared: The problem.
+        sample: Where to look.
+        explorer: Evaluates the start and the sample, and adds up what local optimisations count.
+        exploration: The explorer's history, or None.
+        log: Where the run is logged, or None.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        sample: Sample,
+        explorer: Evaluator,
+        exploration: History | None,
+        log: LogWriter | None,
+    ) -> None:
+        assert prepared.problem.multistart is not None
+        self._options = prepared.problem.multistart
+        self._prepared = prepared
+        self._sample = sample
+        self._explorer = explorer
+        self._exploration = exploration
+        self._log = log
+        self._began = time.time()
+        self._explored = np.empty((0, prepared.space.n_x)), np.empty(0)
+        self._runs: list[LocalRun] = []
+        self._warned: set[Warned] = set()
+
+    def run(self, plain_value: Any, seconds: float) -> Outcome:
+        """Explore and optimise.
+
+        Args:
+            plain_value: What ``fun`` returned at the start, to be minimized.
+            seconds: How long that took.
+
+        Raises:
+            UserFunctionRuntimeError: If the start, all points of the exploration, or all local
+                optimisations fail, or anything does and errors are to be raised.
+        """
+        ended = start(self._explorer, plain_value, seconds)
+        if ended is not None:
+            return ended
+        if not self._prepared.space.n_x:
+            return Outcome(True, "No parameter is free.")
+        try:
+            self._explore()
+        except StopRun as stop:
+            return Outcome(False, str(stop), stop.stop.status)
+        except Exception:
+            if self._explorer.callback_error is not None:
+                raise self._explorer.callback_error from None
+            raise
+        self._optimize()
+        return self._outcome()
+
+    # ---- exploration -----------------------------------------------------------------------
+
+    def _explore(self) -> None:
+        """Evaluate the sample and sort it: of the points that violate least, the lowest first."""
+        explorer, cores, xs = self._explorer, self._options.cores, self._sample.xs
+        parts = list(_explore(explorer, xs, cores))
+        values = np.concatenate([np.empty(0), *(values for values, _ in parts)])
+        violations = np.concatenate([np.empty(0), *(violations for _, violations in parts)])
+        if self._sample.with_start:
+            at_start = explorer.objective.sign * explorer.start_fun
+            xs = np.concatenate([explorer.space.x0[None], xs])
+            values = np.append(at_start, values)
+            violations = np.append(explorer.start_violation, violations)
+        order = np.lexsort((values, violations))
+        order = order[np.isfinite(values[order])]
+        if not len(order):
+            where = "between the (soft) bounds" if self._options.sample is None else "there"
+            raise UserFunctionRuntimeError(
+                f"All {len(xs)} points of the exploration failed. See that fun can be evaluated "
+                f"{where}."
+            )
+        self._explored = xs[order], values[order]
+
+    # ---- local optimisations ---------------------------------------------------------------
+
+    def _optimize(self) -> None:
+        """Optimise from the best points of the sample, in batches, until the run has converged."""
+        options, (xs, _) = self._options, self._explored
+        n_runs = min(len(self._sample.weights), len(xs))
+        if n_runs < (options.stopping_maxopt or 0):
+            warn_user(
+                f"Explored points that did not fail: {len(xs)}. So local optimisations are "
+                f"{n_runs} at most, instead of {options.stopping_maxopt}."
+            )
+        steps = None if self._log is None else self._log.steps()
+        solver = LocalSolver(self._prepared, steps, self._began, os.getpid())
+        size = options.batch_size or BATCH_SIZE
+        for first in range(0, n_runs, size):
+            best = xs[0] if self.best is None else self.best.tally.best_x
+            before = self._explorer.tally()
+            tasks = [
+                LocalTask(i + 1, self._mixed(self._sample.weights[i], best, xs[i]), before)
+                for i in range(first, min(first + size, n_runs))
+            ]
+            self._run_batch(solver, tasks)
+            if self._is_stopped or self.n_discoveries >= options.convergence_max_discoveries:
+                break
+
+    def _mixed(self, weight: float, best: Array, x: Array) -> Array:
+        space = self._prepared.space
+        # of equal points the mixture is that point, despite rounding
+        return np.asarray(np.clip(x + weight * (best - x), space.lower, space.upper))
+
+    def _run_batch(self, solver: LocalSolver, tasks: list[LocalTask]) -> None:
+        """Run local optimisations; take them over in their order, so that cores do not matter."""
+        done: dict[int, LocalRun] = {}
+        try:
+            with contextlib.closing(self._options.cores.as_completed(solver, tasks)) as results:
+                for i, found in results:
+                    done[i] = self._received(tasks[i], found)
+                    self._pass_on(done[i])
+                    if self._log is not None:
+                        self._log.add(done[i].rows)
+                    self._raise(done[i])
+                    if _is_stopped(done[i]):
+                        break
+        except KeyboardInterrupt as interrupt:
+            interrupted = getattr(interrupt, "local_run", None)
+            if interrupted is not None:
+                done[len(tasks)] = interrupted
+            raise
+        finally:
+            for _, found in sorted(done.items()):
+                self._runs.append(found)
+                self._explorer.absorb(found.tally)
+
+    def _received(self, task: LocalTask, found: LocalRun | TaskFailure) -> LocalRun:
+        """Return the record of a local optimisation, wherever it ran and however it ended."""
+        if isinstance(found, TaskFailure):
+            # the worker died again and again, or could not even begin
+            nothing = Tally(0, 0, 0, 0, 0, 0, task.start, np.inf, np.inf, None, False)
+            is_fatal = not isinstance(found.exception, WorkerDiedError)
+            return LocalRun(task.number, task.start, nothing, failure=found, is_fatal=is_fatal)
+        if found.result is None:
+            return found
+        return replace(found, result=self._prepared.with_inference(found.result))
+
+    def _pass_on(self, found: LocalRun) -> None:
+        """Show warnings of another process here, each once, where the user's filters see them."""
+        for warning in found.warnings:
+            if warning not in self._warned:
+                self._warned.add(warning)
+                warnings.warn_explicit(*warning)
+
+    def _raise(self, found: LocalRun) -> None:
+        """Raise what made a local optimisation fail, if that ends the run."""
+        raises = found.is_fatal or self._options.error_handling == "raise"
+        if found.failure is not None and raises:
+            raise found.failure.exception
+
+    # ---- what is known so far --------------------------------------------------------------
+
+    @property
+    def _optima(self) -> list[LocalRun]:
+        """The local optimisations that did not fail."""
+        return [found for found in self._runs if found.outcome is not None]
+
+    @property
+    def _is_stopped(self) -> bool:
+        """Whether a callback has stopped a local optimisation."""
+        return any(map(_is_stopped, self._runs))
+
+    @property
+    def best(self) -> LocalRun | None:
+        """The local optimisation with the best optimum, if one did not fail."""
+        return min(self._optima, key=lambda found: found.tally.rank, default=None)
+
+    @property
+    def n_discoveries(self) -> int:
+        """How often the best optimum was found."""
+        if self.best is None:
+            return 0
+        xs = np.array([found.tally.best_x for found in self._optima])
+        flats = self._prepared.space.to_flat_rows(xs)
+        best = self._prepared.space.to_flat(self.best.tally.best_x)
+        xtol = self._options.convergence_xtol_rel
+        return count_close(flats, best, _XTOL_REL if xtol is None else xtol)
+
+    @property
+    def history(self) -> History | None:
+        """The history of the best local optimisation."""
+        return self._exploration if self.best is None else self.best.history
+
+    @property
+    def info(self) -> MultistartInfo:
+        """What the result says of the parts of the run."""
+        prepared, (xs, values) = self._prepared, self._explored
+        shape = len(self._optima), prepared.space.n_x
+        starts = np.reshape([found.start for found in self._optima], shape)
+        local = [found.history for found in self._runs if found.history is not None]
+        explored = self._exploration
+        return MultistartInfo(
+            local_optima=[found.result for found in self._optima if found.result is not None],
+            failures=[_last_line(found.failure) for found in self._runs if found.failure],
+            exploration_results=(prepared.objective.sign * values).tolist(),
+            n_discoveries=self.n_discoveries,
+            n_explored=len(self._sample.xs) + self._sample.with_start,
+            history=None if explored is None else MultistartHistory(explored, tuple(local)),
+            _tree=prepared.space.tree,
+            _starts=prepared.space.to_flat_rows(starts),
+            _sample=prepared.space.to_flat_rows(xs),
+        )
+
+    def _outcome(self) -> Outcome:
+        """Return the outcome of the best local optimisation, as that of the whole run."""
+        best = self.best
+        if best is None or best.outcome is None:
+            raise self._all_failed()
+        n_iterations = [found.outcome.n_iterations for found in self._optima if found.outcome]
+        known = [n for n in n_iterations if n is not None]
+        outcome = replace(best.outcome, n_iterations=sum(known) if known else None)
+        if self._is_stopped:
+            stop = Stop.CALLBACK
+            return replace(outcome, success=False, message=stop.text(), status=stop.status)
+        if self._is_lower_elsewhere(best):
+            message = (
+                "The lowest point was met in a local optimisation that failed, or in the "
+                "exploration, and no local optimum is as low."
+            )
+            return replace(outcome, success=False, message=message, x=None)
+        message = f"{self._reason()} The solver said of the best one: {best.outcome.message}"
+        return replace(outcome, message=message)
+
+    def _is_lower_elsewhere(self, best: LocalRun) -> bool:
+        """Whether a point outside of all optima lies lower than the best, by more than rounding."""
+        violation, f = best.tally.rank
+        rounding = _ROUNDING * max(1.0, abs(f))
+        found = self._explorer.best_violation, self._explorer.best_f + rounding
+        return found < (violation, f)
+
+    def _reason(self) -> str:
+        """Return why there were no further local optimisations."""
+        n, n_found = len(self._runs), self.n_discoveries
+        if n_found >= self._options.convergence_max_discoveries:
+            return f"The best optimum was found often enough ({n_found}) to end multistart."
+        if n_found == 1 < n:
+            return (
+                f"Only one of {n} local optimisations found the best optimum; more of them "
+                "(stopping_maxopt, n_samples) may find a better one."
+            )
+        return f"{n_found} of {n} local optimisations found the best optimum."
+
+    def _all_failed(self) -> UserFunctionRuntimeError:
+        failures = [found.failure for found in self._runs if found.failure is not None]
+        error = UserFunctionRuntimeError(
+            f"All local optimisations failed, {len(self._runs)} of them. The first one: "
+            f"{failures[0].exception}"
+        )
+        error.params = getattr(failures[0].exception, "params", None)
+        error.__cause__ = failures[0].exception
+        return error
+
+
+def _is_stopped(found: LocalRun) -> bool:
+    """Tell whether a callback has ended a local optimisation."""
+    return found.outcome is not None and found.outcome.status == Stop.CALLBACK.status
+
+
+def count_close(points: Array, point: Array, xtol_rel: float) -> int:
+    """Return how many points are as good as equal to one.
+
+    Args:
+        points: Shape (k, n).
+        point: Shape (n,).
+        xtol_rel: Largest Euclidean norm of relative differences.
+    """
+    relative = (points - point) / np.maximum(np.abs(point), _LEAST_SIZE)
+    return int((np.linalg.norm(relative, axis=1) <= xtol_rel).sum())
+
+
+def _explore(explorer: Evaluator, xs: Array, cores: Cores) -> Iterator[tuple[Array, Array]]:
+    """Yield values and violations of points, chunk by chunk."""
+    is_jax = explorer.objective.program is not None
+    size = _JAX_CHUNK if is_jax else cores.n_cores
+    first = 0
+    while first < len(xs):
+        clock = time.perf_counter()
+        yield explorer.explore(xs[first : first + size], cores)
+        first += size
+        if not is_jax and time.perf_counter() - clock < _CHUNK_SECONDS:
+            size *= 2
+
+
+def _last_line(failure: TaskFailure) -> str:
+    return f"{type(failure.exception).__name__}: {failure.exception}"
