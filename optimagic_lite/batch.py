@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,10 +78,8 @@ def evaluate_batch(
         # not everything that JAX compiles can be batched, a callback for one
         with contextlib.suppress(Exception):
             batch.values[:], batch.n_done = objective.values(xs), len(xs)
-    elif objective.many is not None and cores.n_cores > 1:
-        for i, found in enumerate(objective.many(xs, cores)):
-            _take(objective, found, i, batch)
-        batch.n_done = len(xs)
+    elif objective.many is not None and cores.is_spread:
+        _fill_in(batch, objective, objective.many(xs, cores))
     info = objective.info if with_info else None
     batch.infos = None if info is None else [None] * len(xs)
     for i, x in enumerate(xs):
@@ -91,6 +90,20 @@ def evaluate_batch(
                 break
         if info is not None and batch.infos is not None and i not in batch.failures:
             batch.infos[i] = info(x)
+
+
+def _fill_in(
+    batch: Batch, objective: Objective, results: Generator[tuple[int, Any], None, None]
+) -> None:
+    """Fill in values in the order in which they come; those after a gap are not done yet."""
+    waiting: set[int] = set()
+    with contextlib.closing(results):
+        for i, found in results:
+            _take(objective, found, i, batch)
+            waiting.add(i)
+            while batch.n_done in waiting:
+                waiting.remove(batch.n_done)
+                batch.n_done += 1
 
 
 def _evaluate(objective: Objective, x: Array) -> Any:

@@ -144,7 +144,7 @@ def first_derivative(
         n_cores: Number of processes or threads; default 1.
         error_handling: "continue" (default): entries that need a point where func fails are NaN,
             and a warning names the parameters. "raise" or "raise_strict": an error.
-        batch_evaluator: "joblib" (default), "threading", or a function with their protocol.
+        batch_evaluator: "joblib" (default), "threading", "dask", "ray" or a function.
         unpacker: Takes what func returns and returns the part that is differentiated.
 
     Returns:
@@ -215,7 +215,7 @@ def second_derivative(
         f0: What func returns at params, if that is known already.
         n_cores: Number of processes or threads.
         error_handling: "continue" (default), "raise" or "raise_strict".
-        batch_evaluator: "joblib" (default), "threading" or a function.
+        batch_evaluator: "joblib" (default), "threading", "dask", "ray" or a function.
         unpacker: Takes what func returns and returns the part that is differentiated.
 
     Returns:

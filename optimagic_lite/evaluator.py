@@ -141,6 +141,8 @@ class Evaluator:
         callback_error: What the callback raised, if it did.
         start_fun: Value at the start in the user's sign; NaN before it is known.
         start_violation: Largest violation of native constraints there, beyond their tolerance.
+        explored: Of each batch of an exploration the points, their values, NaN where they failed,
+            and violations of native constraints beyond their tolerance.
         suspects: What ``escape`` knows of a point; None before it was asked.
         penalty: What stands for failed evaluations, known after the start.
     """
@@ -176,6 +178,7 @@ class Evaluator:
         self.has_failed_at_best = False
         self.start_fun, self.start_violation = math.nan, math.nan
         self.last_failure = 0
+        self.explored: list[tuple[Array, Array, Array]] = []
         self.suspects: tuple[Array, list[Any]] | None = None
         self._is_starting = True
         self._n_repeats = 0
@@ -293,17 +296,9 @@ class Evaluator:
         values[failed] = [self.penalty(xs[i])[0] for i in failed]
         return values
 
-    def explore(self, xs: Array, cores: Cores) -> tuple[Array, Array]:
-        """Evaluate points of an exploration; arguments as in ``batch_fun``.
-
-        Returns:
-            Values, shape (k,), NaN where they failed, and violations of native constraints beyond
-            their tolerance, shape (k,).
-        """
-        batch = self._evaluate_batch(xs, "exploration", cores)
-        none = np.zeros(len(xs))
-        violations = none if batch.violations is None else batch.violations
-        return self._kind.totals(batch.values), violations
+    def explore(self, xs: Array, cores: Cores) -> None:
+        """Evaluate points of an exploration; arguments as in ``batch_fun``."""
+        self._evaluate_batch(xs, "exploration", cores)
 
     def iteration(self) -> None:
         """Count an iteration of an algorithm that says so, and stop at the limit."""
@@ -469,6 +464,11 @@ class Evaluator:
         if failure is None:
             self._accept(x, value, derivative, times, task, kind)
             return
+        if not np.isfinite(x).all():
+            # no fault of the criterion
+            self.n_fun += 1
+            self._recorder.failure(x.copy(), failure, times, task, kind)
+            raise StopRun(Stop.NOT_FINITE)
         raised = self._fail(x, failure, times, task, kind)
         if self._raises:
             raise raised
@@ -773,6 +773,10 @@ class Evaluator:
         if self.constraints and kind != "derivative":
             batch.violations = np.array([self._excess(x) for x in xs])
         rows = np.array(xs)
+        if kind == "exploration":
+            none = np.zeros(len(xs))
+            violations = none if batch.violations is None else batch.violations
+            self.explored.append((rows, totals, violations))
         self._recorder.many(rows, user_values, times, task, kind, batch)
         if kind == "derivative":
             self.n_numdiff += len(xs)

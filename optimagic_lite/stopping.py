@@ -29,6 +29,10 @@ class Stop(enum.Enum):
         "The algorithm asked {limit:,} times in a row for the point that it knew: rounding errors "
         "prevent further progress. The point is often good; loosen the tolerances if it is."
     )
+    NOT_FINITE = (
+        "The algorithm asked for params that are not finite: it broke down. The best point that it "
+        "evaluated is returned; try another algorithm, another start or scaling=True."
+    )
 
     @property
     def status(self) -> int:

@@ -77,6 +77,8 @@ QUICK = {
 
 # those that only approach a minimum, and how close they come
 COARSE = {"nlopt_ags": 0.2, "nlopt_esch": 0.3, "nlopt_isres": 0.2, "scipy_direct": 5e-3}
+# those whose local searches end where they meet a side of the box
+COARSE_AT_SIDES = {"nlopt_stogo": 0.35}
 
 
 def minimize(name, fun, params, *, task=om.minimize, algo_options=None, **arguments):
@@ -253,7 +255,7 @@ def status_in_file(path):
         connection.close()
 
 
-def assert_minimum(result, params, minimum):
+def assert_minimum(result, params, minimum, coarse=COARSE):
     """Check that a run converged to a minimum, or else ran out of iterations close to it.
 
     Methods that move by the sign of the gradient circle around the minimum with a constant step;
@@ -264,5 +266,5 @@ def assert_minimum(result, params, minimum):
         assert result.status == MAXITER or (name in GLOBAL and result.status == MAXFUN), (
             result.message
         )
-    atol = COARSE.get(name, 1e-3 if result.success else 2e-2)
+    atol = coarse.get(name, 1e-3 if result.success else 2e-2)
     np.testing.assert_allclose(params, minimum, atol=atol)

@@ -207,7 +207,7 @@ PEER |= {
 BEYOND_PEER = {
     "scipy_cobyqa", "scipy_trust_ncg", "scipy_trust_krylov", "scipy_trust_exact", "scipy_dogleg",
     "nlopt_tnewton_restart", "nlopt_tnewton_precond", "nlopt_tnewton_precond_restart",
-    "nlopt_orig_direct", "nlopt_ags", "nlopt_mlsl",
+    "nlopt_orig_direct", "nlopt_ags", "nlopt_mlsl", "nlopt_stogo",
     "optimistix_bfgs", "optimistix_lbfgs", "optimistix_nonlinear_cg",
     "optimistix_levenberg_marquardt", "optimistix_indirect_levenberg_marquardt",
     "optimistix_gauss_newton", "optimistix_dogleg",
@@ -230,6 +230,7 @@ def test_every_algorithm_of_nlopt_is_used():
     import nlopt
 
     wrapped = {"LD_VAR1", "LD_VAR2", "LN_NEWUOA_BOUND", "G_MLSL", "G_MLSL_LDS"}
+    wrapped |= {"GD_STOGO", "GD_STOGO_RAND"}
     wrapped |= {n for n in dir(nlopt) if n.startswith(("GN_DIRECT", "GN_ORIG_DIRECT"))}
     wrapped |= {
         cls.constant
@@ -238,8 +239,8 @@ def test_every_algorithm_of_nlopt_is_used():
     }
     known = {n for n in dir(nlopt) if n.startswith(("LD_", "LN_", "GD_", "GN_", "G_"))}
     # AUGLAG minimizes nothing itself, it wraps others; NOCEDAL is a name without code behind it;
-    # STOGO ends the whole process where a local search fails; GN_MLSL is MLSL with one local search
-    left_out = {n for n in known if "AUGLAG" in n or "STOGO" in n or "D_MLSL" in n or "N_MLSL" in n}
+    # GN_MLSL and GD_MLSL are MLSL with one local search
+    left_out = {n for n in known if "AUGLAG" in n or "D_MLSL" in n or "N_MLSL" in n}
     assert known - wrapped - left_out - {"LD_LBFGS_NOCEDAL"} == set()
 
 

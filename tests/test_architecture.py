@@ -53,7 +53,7 @@ HOMES = {
     "sqlalchemy": ["log"],
     "sqlite3": ["log"],
     "plotly": ["plots"],
-    "nlopt": ["algorithms.nlopt"],
+    "nlopt": ["algorithms.nlopt", "algorithms.nlopt_child"],
     "optax": ["algorithms.optax"],
     "optimistix": ["algorithms.optimistix"],
     "lineax": ["algorithms.optimistix"],

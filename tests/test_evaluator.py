@@ -326,3 +326,22 @@ def test_a_value_that_cannot_be_used_in_the_middle_of_a_run_is_told_with_all_tha
     frame = om.SQLiteLogReader(tmp_path / "run.db").to_frame()
     assert len(frame) == 4
     assert "Is a return missing" in frame["exception"].iloc[-1]
+
+
+@pytest.mark.parametrize("error_handling", ["raise", "continue"])
+def test_params_that_are_not_finite_end_the_run_and_are_no_fault_of_the_criterion(
+    toy, error_handling
+):
+    asked = []
+
+    def solve(evaluator, x0):
+        for x in (x0 + 1, x0 * math.nan, x0 + 2):
+            asked.append(x)
+            evaluator.fun(x)
+        return done()
+
+    result = om.minimize(fun_numpy, START, toy(solve), error_handling=error_handling)
+    assert len(asked) == 2
+    assert result.success is False
+    assert "params that are not finite" in result.message
+    assert result.fun == fun_numpy(START)

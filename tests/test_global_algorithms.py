@@ -1,5 +1,6 @@
 """Global algorithms find the best of many minima, repeatably, in batches, and inside the box."""
 
+import contextlib
 import itertools
 import math
 import sqlite3
@@ -8,6 +9,7 @@ import warnings
 import jax
 import jax.numpy as jnp
 import numpy as np
+import psutil
 import pytest
 import scipy.optimize
 from conformance import GLOBAL, INFO, QUICK, minimize
@@ -332,6 +334,7 @@ def path(name, **options):
 IS_RANDOM = {
     "nlopt_direct": {"locally_biased": True, "random_search": True},
     "nlopt_mlsl": {"low_discrepancy": False},
+    "nlopt_stogo": {"random_search": True},
 }
 
 
@@ -668,3 +671,84 @@ def test_a_global_search_is_not_repeated_at_an_edge():
     assert (counts == 1).all()
     first = rows[3]
     assert (rows == first).all(axis=1).sum() == 1
+
+
+# ---- StoGO, which runs in a process of its own ---------------------------------------------------
+
+
+def test_stogo_finds_the_lowest_minimum_from_random_points_too():
+    options = {"random_search": True, "stopping_maxfun": 500}
+    bounds = box("camel")
+    result = om.minimize(camel, START, "nlopt_stogo", bounds=bounds, algo_options=options)
+    assert result.fun == pytest.approx(-1.0316284535, abs=1e-6)
+
+
+def cone(x):
+    """A function on which StoGO leaves its process; with others it does so where they jump."""
+    return 500 + 0.1 * float(np.linalg.norm(x - START))
+
+
+def jac_of_cone(x):
+    return 0.1 * (x - START) / max(float(np.linalg.norm(x - START)), 1e-300)
+
+
+def processes():
+    return {child for child in psutil.Process().children() if "nlopt_child" in str(child.cmdline())}
+
+
+@pytest.mark.parametrize("options", [{}, *({"random_search": True, "seed": i} for i in (1, 4))])
+def test_where_stogo_gives_up_the_run_ends_and_says_so(options):
+    points = []
+
+    def fun(x):
+        points.append(x)
+        return cone(x)
+
+    result = om.minimize(
+        fun, START, "nlopt_stogo", jac=jac_of_cone, bounds=box("camel"), algo_options=options
+    )
+    assert not result.success
+    assert result.status == -1
+    assert "StoGO gave up: " in result.message
+    assert "choose another global one" in result.message
+    assert result.fun == min(result.history.fun) == 500.0
+    assert len(points) == len(result.history) > 20
+    # NLopt's StoGO may go on with such numbers
+    assert np.isfinite(points).all()
+    assert not processes()
+
+
+@pytest.mark.parametrize(("i", "sign"), [(0, 1), (1, -1)], ids=["right", "below"])
+def test_failures_do_not_make_stogo_give_up(i, sign):
+    start = -sign * np.array([0.5, 0.4])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="A user function failed")
+        result = om.minimize(
+            lambda x: math.nan if sign * x[i] > 0.1 else camel(x), start, "nlopt_stogo",
+            bounds=box("camel"), error_handling="continue",
+        )  # fmt: skip
+    assert result.fun == pytest.approx(-1.0316284535, abs=1e-6)
+    assert result.n_failed_evals > 30
+    assert "stopping_maxfun" in result.message
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt, ZeroDivisionError])
+def test_the_process_of_stogo_ends_with_the_run(error):
+    alive = []
+
+    def fun(x):
+        alive.append(len(processes()))
+        if len(alive) == 5 and error:
+            raise error
+        return camel(x)
+
+    expected = pytest.raises(error) if error is KeyboardInterrupt else contextlib.nullcontext()
+    if error is ZeroDivisionError:
+        expected = pytest.raises(UserFunctionRuntimeError, match="ZeroDivisionError")
+    with expected:
+        om.minimize(
+            fun, START, "nlopt_stogo", jac=lambda x: x, bounds=box("camel"),
+            algo_options={"stopping_maxfun": 6},
+        )  # fmt: skip
+    assert alive[:5] == [0, 1, 1, 1, 1]
+    assert not processes()

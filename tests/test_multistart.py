@@ -269,6 +269,23 @@ def test_a_killed_worker_loses_nothing(tmp_path):
     assert [history.fun for history in logged] == [history.fun for history in kept]
 
 
+def test_points_at_which_a_worker_dies_are_left_out(tmp_path):
+    begun = os.getpid()
+
+    def fun(x):
+        if os.getpid() != begun and x[0] < -3.7:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return float(x @ x)
+
+    options = {"n_samples": 12, "stopping_maxopt": 2, "seed": 0, "n_cores": 2}
+    with pytest.warns(UserWarning, match="process died"):
+        result = solve(fun, (1.0, 1.0), multistart=options, logging=tmp_path / "run.db")
+    np.testing.assert_allclose(result.params, 0, atol=1e-5)
+    info = result.multistart_info
+    assert len(info.exploration_sample) < info.n_explored == 12
+    assert result.logger.to_frame()["exception"].str.contains("WorkerDiedError").any()
+
+
 def test_warnings_of_workers_reach_the_user_once():
     calls, here = [], os.getpid()
 
@@ -342,6 +359,7 @@ def test_weights_of_tiktak_and_linear():
         (lambda i, n, low, high: math.nan, "must be a number from 0 to 1, not nan"),
         (lambda i, n, low, high: 0.3 * i, r"mixing_weight_method\(4, .*not 1.2"),
         (lambda i, n, low, high: "a", "not 'a'"),
+        (lambda i, n, low, high: None, "not None"),
     ],
 )
 def test_wrong_weights_are_refused_before_the_first_evaluation(method, message):
@@ -665,15 +683,17 @@ def test_the_callback_ends_the_whole_run(n_cores):
     result = solve(multistart=options, callback=callback)
     assert result.success is False
     assert "callback" in result.message
-    assert 1 <= result.multistart_info.n_optimizations <= n_cores
-    assert result.n_fun_evals == 20 + 3 * result.multistart_info.n_optimizations
+    assert result.multistart_info.n_optimizations == n_cores
+    assert result.n_fun_evals == 20 + 3 * n_cores
 
 
 def test_the_callback_ends_the_exploration():
     result = solve(callback=lambda state: state.n_fun_evals >= 5)
     assert result.success is False
     assert "callback" in result.message
-    assert result.multistart_info.n_optimizations == 0
+    info = result.multistart_info
+    assert info.n_optimizations == 0
+    assert info.n_explored == len(info.exploration_sample) == result.n_fun_evals
 
 
 def test_the_callback_sees_all_evaluations_with_counts_of_the_whole_run():
@@ -710,7 +730,7 @@ def test_ctrl_c_keeps_what_was_found(tmp_path):
         solve(fun, algorithm="nlopt_bobyqa", logging=tmp_path / "run.db")
     partial = caught.value.partial_result
     assert partial.success is False
-    assert partial.n_fun_evals == 149
+    assert partial.n_fun_evals == partial.multistart_info.n_explored == 149
     assert partial.fun == min(rastrigin_numpy(x) for x in points[:-1])
     reader = om.SQLiteLogReader(tmp_path / "run.db")
     assert reader.runs()["status"].tolist() == ["interrupted"]

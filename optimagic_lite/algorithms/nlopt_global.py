@@ -1,7 +1,7 @@
 """The global algorithms of NLopt (Johnson 2007, https://nlopt.readthedocs.io).
 
 Few of them converge: most go on until ``stopping_maxfun`` or another limit, which is no success.
-StoGO is left out, because it ends the whole process where one of its local searches fails.
+StoGO has a file of its own, ``nlopt_stogo``.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class InBatches(ScipyMinimizer):
         # scaled from a unit box, so that rounding may leave the bounds
         xs = np.clip(np.array(list(points)).reshape(-1, space.n_x), space.lower, space.upper)
         cores = Cores(self.n_cores, self.batch_evaluator)
-        is_batch = evaluator.objective.program is not None or self.n_cores > 1
+        is_batch = evaluator.objective.program is not None or cores.is_spread
         found: list[Array] = []
         while len(xs):
             n_now = min(evaluator.remaining(), _MAX_BATCH) if is_batch else 1

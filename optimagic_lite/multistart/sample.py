@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,7 +103,7 @@ def mixing_weights(options: MultistartOptions, n: int) -> list[float]:
     return [float(np.clip(np.sqrt(i / n), low, high)) for i in range(n)]
 
 
-def _called(method: Callable[..., float], i: int, n: int, low: float, high: float) -> float:
+def _called(method: Callable[..., Any], i: int, n: int, low: float, high: float) -> float:
     """Return the weight that a user's method gives."""
     call = f"mixing_weight_method({i}, {n}, {low:g}, {high:g})"
     try:
@@ -111,6 +113,7 @@ def _called(method: Callable[..., float], i: int, n: int, low: float, high: floa
             f"{call} raised {type(error).__name__}: {error}. It is called with the number of the "
             "local optimisation, from 0, how many there are, and the lowest and highest weight."
         ) from error
-    if isinstance(weight, (bool, str)) or np.ndim(weight) or not 0 <= weight <= 1:
+    is_number = isinstance(weight, numbers.Real) and not isinstance(weight, bool)
+    if not (is_number and 0 <= weight <= 1):
         raise InvalidMultistartError(f"{call} must be a number from 0 to 1, not {weight!r}.")
     return float(weight)

@@ -7,10 +7,10 @@ start from the best points first, and move later starts towards the best optimum
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from optimagic_lite.history import History, MultistartHistory
 from optimagic_lite.multistart.info import MultistartInfo
 from optimagic_lite.multistart.local import LocalRun, LocalSolver, LocalTask, Warned
 from optimagic_lite.multistart.sample import BATCH_SIZE, Sample
-from optimagic_lite.parallel import Cores, TaskFailure, WorkerDiedError
+from optimagic_lite.parallel import TaskFailure, WorkerDiedError
 from optimagic_lite.prepared import Prepared
 from optimagic_lite.stopping import Stop, StopRun
 
@@ -40,8 +40,10 @@ _LEAST_SIZE = 0.1
 _ROUNDING = 1e-10
 # points of a JAX criterion that are explored in one call
 _JAX_CHUNK = 1 << 14
-# seconds of an exploration after which it is recorded, so that little is lost if the process dies
-_CHUNK_SECONDS = 1.0
+# seconds of an exploration after which it is recorded, so that little is lost if the process dies:
+# on one core hardly any point more than the one under way; on several all must wait for the last
+_SECONDS_HERE = 1e-3
+_SECONDS_SPREAD = 0.5
 
 
 class Multistart:
@@ -71,7 +73,6 @@ class Multistart:
         self._exploration = exploration
         self._log = log
         self._began = time.time()
-        self._explored = np.empty((0, prepared.space.n_x)), np.empty(0)
         self._runs: list[LocalRun] = []
         self._warned: set[Warned] = set()
 
@@ -105,31 +106,50 @@ class Multistart:
     # ---- exploration -----------------------------------------------------------------------
 
     def _explore(self) -> None:
-        """Evaluate the sample and sort it: of the points that violate least, the lowest first."""
+        """Evaluate the sample, in chunks."""
         explorer, cores, xs = self._explorer, self._options.cores, self._sample.xs
-        parts = list(_explore(explorer, xs, cores))
-        values = np.concatenate([np.empty(0), *(values for values, _ in parts)])
-        violations = np.concatenate([np.empty(0), *(violations for _, violations in parts)])
-        if self._sample.with_start:
-            at_start = explorer.objective.sign * explorer.start_fun
-            xs = np.concatenate([explorer.space.x0[None], xs])
-            values = np.append(at_start, values)
-            violations = np.append(explorer.start_violation, violations)
-        order = np.lexsort((values, violations))
-        order = order[np.isfinite(values[order])]
-        if not len(order):
+        is_jax = explorer.objective.program is not None
+        size, first = _JAX_CHUNK if is_jax else cores.n_cores, 0
+        enough = _SECONDS_SPREAD if cores.is_spread else _SECONDS_HERE
+        while first < len(xs):
+            clock = time.perf_counter()
+            explorer.explore(xs[first : first + size], cores)
+            first += size
+            if not is_jax and time.perf_counter() - clock < enough:
+                size *= 2
+        if not len(self._candidates[0]):
             where = "between the (soft) bounds" if self._options.sample is None else "there"
             raise UserFunctionRuntimeError(
                 f"All {len(xs)} points of the exploration failed. See that fun can be evaluated "
                 f"{where}."
             )
-        self._explored = xs[order], values[order]
+
+    @property
+    def _explored(self) -> tuple[Array, Array, Array]:
+        """Points, values and violations of the exploration so far."""
+        explorer = self._explorer
+        parts = list(explorer.explored)
+        if self._sample.with_start and math.isfinite(explorer.start_fun):
+            at_start = np.array([explorer.objective.sign * explorer.start_fun])
+            violation = np.array([explorer.start_violation])
+            parts.insert(0, (explorer.space.x0[None], at_start, violation))
+        nothing = np.empty((0, explorer.space.n_x)), np.empty(0), np.empty(0)
+        xs, values, violations = zip(nothing, *parts, strict=True)
+        return np.concatenate(xs), np.concatenate(values), np.concatenate(violations)
+
+    @property
+    def _candidates(self) -> tuple[Array, Array]:
+        """Explored points that did not fail and values: of the most feasible the lowest first."""
+        xs, values, violations = self._explored
+        order = np.lexsort((values, violations))
+        order = order[np.isfinite(values[order])]
+        return xs[order], values[order]
 
     # ---- local optimisations ---------------------------------------------------------------
 
     def _optimize(self) -> None:
         """Optimise from the best points of the sample, in batches, until the run has converged."""
-        options, (xs, _) = self._options, self._explored
+        options, (xs, _) = self._options, self._candidates
         n_runs = min(len(self._sample.weights), len(xs))
         if n_runs < (options.stopping_maxopt or 0):
             warn_user(
@@ -166,7 +186,8 @@ class Multistart:
                     if self._log is not None:
                         self._log.add(done[i].rows)
                     self._raise(done[i])
-                    if _is_stopped(done[i]):
+                    # on other cores it has begun, and what it evaluates counts
+                    if _is_stopped(done[i]) and not self._options.cores.is_spread:
                         break
         except KeyboardInterrupt as interrupt:
             interrupted = getattr(interrupt, "local_run", None)
@@ -238,7 +259,7 @@ class Multistart:
     @property
     def info(self) -> MultistartInfo:
         """What the result says of the parts of the run."""
-        prepared, (xs, values) = self._prepared, self._explored
+        prepared, (xs, values) = self._prepared, self._candidates
         shape = len(self._optima), prepared.space.n_x
         starts = np.reshape([found.start for found in self._optima], shape)
         local = [found.history for found in self._runs if found.history is not None]
@@ -248,7 +269,7 @@ class Multistart:
             failures=[_last_line(found.failure) for found in self._runs if found.failure],
             exploration_results=(prepared.objective.sign * values).tolist(),
             n_discoveries=self.n_discoveries,
-            n_explored=len(self._sample.xs) + self._sample.with_start,
+            n_explored=len(self._explored[0]),
             history=None if explored is None else MultistartHistory(explored, tuple(local)),
             _tree=prepared.space.tree,
             _starts=prepared.space.to_flat_rows(starts),
@@ -268,8 +289,8 @@ class Multistart:
             return replace(outcome, success=False, message=stop.text(), status=stop.status)
         if self._is_lower_elsewhere(best):
             message = (
-                "The lowest point was met in a local optimisation that failed, or in the "
-                "exploration, and no local optimum is as low."
+                "No local optimum is as low as the best point that was evaluated, which may be the "
+                "start, one of the exploration, or of a local optimisation that failed."
             )
             return replace(outcome, success=False, message=message, x=None)
         message = f"{self._reason()} The solver said of the best one: {best.outcome.message}"
@@ -320,19 +341,6 @@ def count_close(points: Array, point: Array, xtol_rel: float) -> int:
     """
     relative = (points - point) / np.maximum(np.abs(point), _LEAST_SIZE)
     return int((np.linalg.norm(relative, axis=1) <= xtol_rel).sum())
-
-
-def _explore(explorer: Evaluator, xs: Array, cores: Cores) -> Iterator[tuple[Array, Array]]:
-    """Yield values and violations of points, chunk by chunk."""
-    is_jax = explorer.objective.program is not None
-    size = _JAX_CHUNK if is_jax else cores.n_cores
-    first = 0
-    while first < len(xs):
-        clock = time.perf_counter()
-        yield explorer.explore(xs[first : first + size], cores)
-        first += size
-        if not is_jax and time.perf_counter() - clock < _CHUNK_SECONDS:
-            size *= 2
 
 
 def _last_line(failure: TaskFailure) -> str:

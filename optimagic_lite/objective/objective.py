@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -58,8 +58,8 @@ class Objective:
         kind: What the user's function returns, and what the algorithm takes.
         value: x -> value, a float or shape (m,).
         values: (k, n_x) -> (k,) or (k, m).
-        many: (k, n_x), cores -> for each point its value or a ``TaskFailure``, computed on those
-            cores; None if that would not help.
+        many: (k, n_x), cores -> generator of numbers of points and their values or
+            ``TaskFailure``, computed on those cores; None if that would not help.
         value_and_derivative: x -> (value, derivative) at little more than the price of the value;
             None if there is no such function.
         derivative: x -> derivative apart from the value, of shape (n_x,) or (m, n_x), or None.
@@ -79,7 +79,7 @@ class Objective:
     kind: Kind
     value: Callable[[Array], Any]
     values: Callable[[Array], Array]
-    many: Callable[[Array, Cores], list[Any]] | None
+    many: Callable[[Array, Cores], Generator[tuple[int, Any], None, None]] | None
     value_and_derivative: Callable[[Array], tuple[Any, Array]] | None
     derivative: Callable[[Array], Array] | None
     info: Callable[[Array], dict[str, Any] | None] | None

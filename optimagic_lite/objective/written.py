@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -152,20 +153,22 @@ class AsWritten:
         """Return the values at points of shape (k, n_x), one after the other."""
         return np.array([self.value(x) for x in xs])
 
-    def many(self, xs: Array, cores: Cores) -> list[Any]:
-        """Return the values at points of shape (k, n_x), computed on several cores.
+    def many(self, xs: Array, cores: Cores) -> Generator[tuple[int, Any], None, None]:
+        """Compute the values at points of shape (k, n_x) on several cores.
 
         Args:
             xs: The points.
             cores: Which ones.
 
-        Returns:
-            A value for each point, or a ``TaskFailure`` where ``fun`` raised.
+        Yields:
+            The number of a point and its value, or a ``TaskFailure`` where ``fun`` raised or killed
+            its process, as they come.
         """
         task = partial(_call_anywhere, self._f.fun, self._f.fun_kwargs)
         params = [self._space.to_params(x) for x in xs]
-        out = cores.evaluate(task, params, "raise")
-        return [raw if isinstance(raw, TaskFailure) else self._value_of(raw) for raw in out]
+        with contextlib.closing(cores.as_completed(task, params)) as found:
+            for i, raw in found:
+                yield i, raw if isinstance(raw, TaskFailure) else self._value_of(raw)
 
     def info(self, x: Array) -> dict[str, Any] | None:
         """Return the info that ``fun`` returned with its value at x."""

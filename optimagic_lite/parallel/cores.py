@@ -28,6 +28,11 @@ class Cores:
     n_cores: int = 1
     batch_evaluator: BatchEvaluatorName | BatchEvaluator = "joblib"
 
+    @property
+    def is_spread(self) -> bool:
+        """Whether tasks leave this thread; a function of the user's decides for itself."""
+        return self.n_cores > 1 or not isinstance(self.batch_evaluator, str)
+
     def evaluate(
         self,
         func: Callable[..., Any],

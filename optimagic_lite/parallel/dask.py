@@ -99,6 +99,8 @@ class _Batch:
                 self._client.cancel(list(self._tasks), force=True)
                 if self._is_own:
                     _kill_workers(self._client.cluster)
+        if self._is_own:
+            _leave(is_broken=early)
 
 
 def _run(digest: bytes, argument: bytes, packed: bytes | None) -> bytes:
@@ -114,6 +116,7 @@ def _run(digest: bytes, argument: bytes, packed: bytes | None) -> bytes:
 
 # the client of the cluster that was made here, if there is one
 _own: list[Any] = []
+_n_batches = 0
 _lock = threading.Lock()
 
 
@@ -121,6 +124,7 @@ def _connect(stack: ExitStack, n_cores: int) -> tuple[Any, bool]:
     """Return a client, and whether it belongs to a cluster that was made here."""
     import distributed
 
+    global _n_batches
     with suppress(ValueError):
         distributed.get_worker()
         # a task of a task: its place is given to others while it waits
@@ -135,8 +139,18 @@ def _connect(stack: ExitStack, n_cores: int) -> tuple[Any, bool]:
         client = _own[0]
         if len(client.cluster.workers) < n_cores:
             client.cluster.scale(n_cores)
+        _n_batches += 1
     _wait_for_workers(client)
     return client, True
+
+
+def _leave(is_broken: bool) -> None:
+    """Take note that a batch is over; a cluster without workers is of use to nobody."""
+    global _n_batches
+    with _lock:
+        _n_batches -= 1
+        if is_broken and _n_batches == 0:
+            close()
 
 
 def _make_client(n_cores: int) -> Any:
@@ -182,9 +196,9 @@ def _wait_for_workers(client: Any) -> None:
 
 
 def _kill_workers(cluster: Any) -> None:
-    """End the processes of our own workers and all that they started; Dask starts new ones.
+    """End the processes of our own workers and all that they started.
 
-    Tasks of another batch die too, and are tried again.
+    Tasks of another batch die too. Dask starts new processes, and they are tried again.
     """
     import psutil
 

@@ -93,8 +93,8 @@ def slice_plot(
         color: Colour of lines and dots; None means the default.
         title: Title of the figure.
         return_dict: Whether to return a figure for each parameter instead of one for all.
-        batch_evaluator: What calls it there: "joblib" (the default), "threading", or a function
-            as ``optimagic_lite.parallel`` describes it.
+        batch_evaluator: What calls it there: "joblib" (the default), "threading", "dask", "ray", or
+            a function as ``optimagic_lite.parallel`` describes it.
         make_subplot_kwargs: Further arguments of ``plotly.subplots.make_subplots``, spacings for
             example, for the figure of all.
 
