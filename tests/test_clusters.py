@@ -1,10 +1,11 @@
-"""Batches on real clusters of Dask and Ray, on this machine."""
+"""Batches and multistart on real clusters of Dask and Ray, on this machine."""
 
 import os
 import sys
 
 import pytest
 from batch_contract import BatchContract, check_interrupts, processes_that_meet
+from multistart_contract import MultistartContract
 
 from optimagic_lite.exceptions import NotInstalledError
 from optimagic_lite.parallel import Cores, dask, dask_batch_evaluator, ray_batch_evaluator
@@ -27,7 +28,7 @@ def session_of_ray():
 
 @pytest.mark.xdist_group("dask")
 @pytest.mark.usefixtures("cluster_of_dask")
-class TestDask(BatchContract):
+class TestDask(BatchContract, MultistartContract):
     name = "dask"
 
     def test_a_connected_client_is_used(self):
@@ -53,7 +54,7 @@ class TestDask(BatchContract):
 
 @pytest.mark.xdist_group("ray")
 @pytest.mark.usefixtures("session_of_ray")
-class TestRay(BatchContract):
+class TestRay(BatchContract, MultistartContract):
     name = "ray"
 
     def test_ctrl_c_is_quick_and_leaves_nothing_behind(self, tmp_path):
