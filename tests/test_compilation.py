@@ -73,8 +73,9 @@ STARTS = [
 
 
 @pytest.mark.parametrize("kind", CONSTRAINED)
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("scaling", [False, True])
+@pytest.mark.parametrize(
+    ("algorithm", "scaling"), [*((name, False) for name in ALGORITHMS), (ALGORITHMS[0], True)]
+)
 def test_new_start_values_and_data_with_constraints(kind, algorithm, scaling):
     def run(start, shift):
         constraint = CONSTRAINED[kind]
