@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from optimagic_lite import exceptions, mark, utilities
 from optimagic_lite.algos import algos
+from optimagic_lite.callback import CallbackState
 from optimagic_lite.constraints import (
     DecreasingConstraint,
     EqualityConstraint,
@@ -24,7 +25,6 @@ from optimagic_lite.constraints import (
     PairwiseEqualityConstraint,
     ProbabilityConstraint,
 )
-from optimagic_lite.evaluator import CallbackState
 from optimagic_lite.history import History, MultistartHistory
 from optimagic_lite.multistart.info import MultistartInfo
 from optimagic_lite.objective.kinds import (

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from optimagic_lite.batch import Batch, empty_batch, evaluate_batch
+from optimagic_lite.callback import Callback, CallbackState
 from optimagic_lite.exceptions import (
     InvalidAlgoInfoError,
     InvalidConstraintError,
@@ -37,6 +37,7 @@ from optimagic_lite.progress import Progress
 from optimagic_lite.recorder import Recorder
 from optimagic_lite.space.space import Space
 from optimagic_lite.stopping import Limits, Stop, StopRun
+from optimagic_lite.tally import Tally
 
 if TYPE_CHECKING:
     from optimagic_lite.log.rows import RowWriter
@@ -47,61 +48,6 @@ _MAX_REPEATS = 1_000
 # points whose constraints are remembered: solvers come back to their last and their best ones
 _N_REMEMBERED = 16
 _ONE_CORE = Cores()
-
-
-@dataclass(frozen=True)
-class CallbackState:
-    """What a callback sees after each evaluation.
-
-    Attributes:
-        params: Parameters of the evaluation, in the user's structure.
-        fun: Value, in the user's sign; NaN if it failed.
-        best_params: Best parameters so far.
-        best_fun: Their value; NaN before the first success.
-        n_fun_evals: Number of evaluations so far.
-        elapsed: Seconds since the start of the run.
-    """
-
-    params: Any
-    fun: float
-    best_params: Any
-    best_fun: float
-    n_fun_evals: int
-    elapsed: float
-
-    @property
-    def x(self) -> Any:
-        """The same as ``params``, by SciPy's name."""
-        return self.params
-
-
-@dataclass(frozen=True)
-class Tally:
-    """What an evaluator has counted, and its best point; attributes as there."""
-
-    COUNTS: ClassVar[tuple[str, ...]] = (
-        "n_fun", "n_jac", "n_hess", "n_numdiff", "n_constraint", "n_failed",
-    )  # fmt: skip
-    BEST: ClassVar[tuple[str, ...]] = (
-        "best_x", "best_f", "best_violation", "best_gradient", "has_failed_at_best",
-    )  # fmt: skip
-
-    n_fun: int
-    n_jac: int
-    n_hess: int
-    n_numdiff: int
-    n_constraint: int
-    n_failed: int
-    best_x: Array
-    best_f: float
-    best_violation: float
-    best_gradient: Array | None
-    has_failed_at_best: bool
-
-    @property
-    def rank(self) -> tuple[float, float]:
-        """The lower, the better is the best point."""
-        return self.best_violation, self.best_f
 
 
 class Evaluator:
@@ -138,7 +84,6 @@ class Evaluator:
         has_failed_at_best: Whether the derivative failed there, so that what the solver took for
             it is a penalty's.
         last_failure: Number of evaluations before the last failure.
-        callback_error: What the callback raised, if it did.
         start_fun: Value at the start in the user's sign; NaN before it is known.
         start_violation: Largest violation of native constraints there, beyond their tolerance.
         explored: Of each batch of an exploration the points, their values, NaN where they failed,
@@ -182,9 +127,8 @@ class Evaluator:
         self.suspects: tuple[Array, list[Any]] | None = None
         self._is_starting = True
         self._n_repeats = 0
-        self.callback_error: Exception | None = None
         self._recorder = Recorder(space, history, log, offset)
-        self._callback = callback
+        self._callback = None if callback is None else Callback(callback)
         self._offset, self._before = offset, before
         self._progress = progress
         self._allowed = allowed
@@ -399,6 +343,11 @@ class Evaluator:
         self._show()
 
     @property
+    def callback_error(self) -> Exception | None:
+        """What the callback raised, if it did."""
+        return None if self._callback is None else self._callback.error
+
+    @property
     def _raises(self) -> bool:
         """Whether a failure is an error now."""
         return self.errors.raises or self._is_starting
@@ -604,15 +553,7 @@ class Evaluator:
             n_fun_evals=n_before + self.n_fun - n_later,
             elapsed=self._offset + self.elapsed(),
         )
-        try:
-            stop = self._callback(state)
-        except StopIteration:
-            stop = True
-        except Exception as error:
-            self.callback_error = error
-            raise
-        if isinstance(stop, (bool, np.bool_)) and stop:
-            raise StopRun(Stop.CALLBACK)
+        self._callback.tell(state)
 
     # ---- native constraints --------------------------------------------------------------
 

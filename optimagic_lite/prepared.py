@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from optimagic_lite.evaluator import Evaluator, Tally
+from optimagic_lite.evaluator import Evaluator
 from optimagic_lite.exceptions import InvalidFunctionError
 from optimagic_lite.failures import ErrorPolicy
 from optimagic_lite.history import History
@@ -30,6 +30,7 @@ from optimagic_lite.progress import Progress
 from optimagic_lite.result import OptimizeResult, make_result
 from optimagic_lite.space.space import Space
 from optimagic_lite.stopping import NO_LIMITS, Limits
+from optimagic_lite.tally import Tally
 
 if TYPE_CHECKING:
     from pathlib import Path

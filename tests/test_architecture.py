@@ -30,7 +30,7 @@ LAYERS = [
     {"space"},
     {"objective"},
     {"history", "log"},
-    {"batch", "recorder", "evaluator"},
+    {"batch", "callback", "recorder", "tally", "evaluator"},
     {"algorithms", "algos", "escape"},
     {
         "functions",

@@ -5,6 +5,7 @@ import os
 import pickle
 import signal
 import warnings
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,7 @@ from optimagic_lite.exceptions import (
     InvalidMultistartError,
     UserFunctionRuntimeError,
 )
+from optimagic_lite.log.writer import LogWriter
 from optimagic_lite.multistart.sample import mixing_weights
 from optimagic_lite.multistart.search import count_close
 
@@ -614,6 +616,18 @@ def test_the_log_tells_what_the_result_tells(n_cores, tmp_path):
     row = om.SQLiteLogReader(tmp_path / "run.db").runs().iloc[-1]
     assert (row["status"], row["fun"], row["message"]) == ("complete", result.fun, result.message)
     assert result.logger.best().fun == result.fun
+
+
+def test_rows_of_other_machines_come_with_the_result(tmp_path, monkeypatch):
+    options = om.MultistartOptions(n_samples=10, stopping_maxopt=3, seed=0)
+    here = solve(multistart=options, logging=tmp_path / "here.db")
+    steps = LogWriter.steps
+    monkeypatch.setattr(LogWriter, "steps", lambda self: replace(steps(self), host="elsewhere"))
+    there = solve(multistart=options, logging=tmp_path / "there.db")
+    times = ["time", "start_time", "stop_time"]
+    frame = there.logger.to_frame().drop(columns=times)
+    assert sorted(frame["step"].unique()) == [0, 1, 2, 3]
+    assert frame.equals(here.logger.to_frame().drop(columns=times))
 
 
 def test_the_best_evaluation_of_all_is_returned():

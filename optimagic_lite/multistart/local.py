@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimagic_lite.algorithms.base import Outcome, run
-from optimagic_lite.evaluator import Tally
 from optimagic_lite.exceptions import UserFunctionRuntimeError
 from optimagic_lite.history import History
 from optimagic_lite.parallel import TaskFailure
 from optimagic_lite.prepared import Prepared
 from optimagic_lite.result import OptimizeResult
+from optimagic_lite.tally import Tally
 
 if TYPE_CHECKING:
     from optimagic_lite.log.rows import Row, RowWriter, StepLog

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimagic_lite.algorithms.base import Outcome, start
-from optimagic_lite.evaluator import Evaluator, Tally
+from optimagic_lite.evaluator import Evaluator
 from optimagic_lite.exceptions import UserFunctionRuntimeError, warn_user
 from optimagic_lite.history import History, MultistartHistory
 from optimagic_lite.multistart.info import MultistartInfo
@@ -27,6 +27,7 @@ from optimagic_lite.multistart.sample import BATCH_SIZE, Sample
 from optimagic_lite.parallel import TaskFailure, WorkerDiedError
 from optimagic_lite.prepared import Prepared
 from optimagic_lite.stopping import Stop, StopRun
+from optimagic_lite.tally import Tally
 
 if TYPE_CHECKING:
     from optimagic_lite.log.writer import LogWriter
