@@ -87,14 +87,14 @@ def test_works_with_each_local_algorithm(name):
     params = START if name in OUTSIDE_JAX else tree(START)
     fun = criterion(name) if name in OUTSIDE_JAX else jax_criterion(name)
     near = om.Bounds(soft_lower=-3.0, soft_upper=3.0)
-    options = {"n_samples": 8, "stopping_maxopt": 2, "seed": 0, "batch_size": 1}
+    options = {"n_samples": 8, "stopping_maxopt": 1, "seed": 0}
     result = om.minimize(
         fun, params, name, bounds=near, multistart=options, algo_options={"stopping_maxfun": 2_000}
     )
     found = result.params if name in OUTSIDE_JAX else flat(result.params)
     np.testing.assert_allclose(found, CENTER, atol=2e-2)
     info = result.multistart_info
-    assert 1 <= info.n_optimizations <= 2
+    assert info.n_optimizations == 1
     # the start is one of the explored points
     total = 8 + sum(local.n_fun_evals for local in info.local_optima)
     assert result.n_fun_evals == total
