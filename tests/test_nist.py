@@ -155,8 +155,9 @@ def _digits(name: str, start: int, algorithm: Any) -> float:
 
 @pytest.mark.filterwarnings("ignore:A user function failed")
 def test_residuals_give_eight_digits_inside_jax():
-    digits = [_digits(name, 1, MARQUARDT) for name in NAMES]
-    assert sum(d >= 8 for d in digits) >= len(NAMES) - 1, digits
+    # each of them is compiled anew, which takes seconds
+    digits = {name: _digits(name, 1, MARQUARDT) for name in NAMES[::3]}
+    assert min(digits.values()) >= 8, digits
 
 
 @pytest.mark.filterwarnings("ignore:A user function failed")
