@@ -48,6 +48,9 @@ INFO = {name: REGISTRY[name].algo_info for name in EVERY}
 GLOBAL = [name for name in EVERY if INFO[name].is_global]
 # all that begin at the start; other suites run them without bounds
 ALL = [name for name in EVERY if not INFO[name].is_global]
+# optax's methods are one class, each with an update rule of its own, and compile for seconds; where
+# it is not the rule that is tested, two stand for all
+DISTINCT = [n for n in EVERY if INFO[n].library != "optax" or n in ("optax_adam", "optax_sgd")]
 BOUNDED = [name for name in EVERY if INFO[name].supports_bounds]
 UNBOUNDED = [name for name in ALL if not INFO[name].supports_bounds]
 INSIDE_JAX = [name for name in ALL if INFO[name].needs_program]

@@ -1,4 +1,4 @@
-"""Every kind of constraint with every registered algorithm.
+"""Every kind of constraint with every registered algorithm, but for twins.
 
 The criterion is the squared distance to a target, whose residuals are the distances along the
 axes. So the minimum is the projection of the target
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from conformance import (
     BOUNDED,
+    DISTINCT,
     EVERY,
     GLOBAL,
     INFO,
@@ -28,7 +29,7 @@ from conformance import (
 import optimagic_lite as om
 from optimagic_lite.exceptions import IncompleteBoundsError, InvalidConstraintError
 
-every = pytest.mark.parametrize("name", EVERY)
+every = pytest.mark.parametrize("name", DISTINCT)
 TAKES_NONLINEAR = [name for name in EVERY if INFO[name].supports_nonlinear_constraints]
 
 
@@ -257,7 +258,7 @@ def test_nonlinear_constraints_are_taken_by_those_that_say_so(name):
     assert result.n_constraint_evals > 0
 
 
-@pytest.mark.parametrize("name", [name for name in EVERY if name not in TAKES_NONLINEAR])
+@pytest.mark.parametrize("name", [name for name in DISTINCT if name not in TAKES_NONLINEAR])
 def test_nonlinear_constraints_are_refused_by_all_others(name):
     with pytest.raises(InvalidConstraintError, match=f"{name} takes no nonlinear") as caught:
         solve(name, CASES["fixed"], constraints=DISK)

@@ -15,6 +15,7 @@ import pytest
 from conformance import (
     ALL,
     CENTER,
+    DISTINCT,
     INFO,
     INSIDE_JAX,
     LEAST_SQUARES,
@@ -34,7 +35,7 @@ from conformance import (
 import optimagic_lite as om
 from optimagic_lite.exceptions import InvalidFunctionError, UserFunctionRuntimeError
 
-every = pytest.mark.parametrize("name", ALL)
+every = pytest.mark.parametrize("name", [name for name in ALL if name in DISTINCT])
 every_outside_jax = pytest.mark.parametrize("name", OUTSIDE_JAX)
 WITH_GRADIENT = [name for name in OUTSIDE_JAX if INFO[name].needs_jac]
 with_gradient = pytest.mark.parametrize("name", WITH_GRADIENT)
@@ -212,7 +213,7 @@ REPRESENTATIVES = [
 
 def with_walls(names):
     """Each algorithm with a wall of NaN, representatives with other walls too."""
-    pairs = [(name, "nan") for name in names]
+    pairs = [(name, "nan") for name in names if name in DISTINCT]
     pairs += [(n, behind) for n in REPRESENTATIVES if n in names for behind in ("inf", "minus inf")]
     return pytest.mark.parametrize(("name", "behind"), pairs)
 
@@ -374,7 +375,7 @@ def test_no_success_behind_a_wall_in_numpy(name):
 
 
 @ignore_warning
-@pytest.mark.parametrize("name", [n for n in ALL if INFO[n].needs_jac])
+@pytest.mark.parametrize("name", [n for n in ALL if INFO[n].needs_jac and n in DISTINCT])
 def test_no_success_behind_a_wall_of_derivatives(name):
     def fun(x):
         is_front = x[0] < WALL
@@ -488,7 +489,7 @@ def test_a_jax_criterion_that_is_not_finite_at_the_start_is_an_error(name, handl
         )
 
 
-@pytest.mark.parametrize("name", [n for n in ALL if INFO[n].needs_jac])
+@pytest.mark.parametrize("name", [n for n in ALL if INFO[n].needs_jac and n in DISTINCT])
 @HANDLING
 def test_an_exact_gradient_that_is_nan_at_the_start_is_an_error(name, handling):
     def fun(x):
