@@ -8,7 +8,6 @@ algorithm is decided in ``space``.
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, ClassVar
@@ -16,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from optimagic_lite.exceptions import InvalidConstraintError, did_you_mean
+from optimagic_lite.options import is_real
 
 
 def identity_selector(params: Any) -> Any:
@@ -316,8 +316,7 @@ class NonlinearConstraint(_OneSelection):
 
 def _check_non_negative(constraint: Any, field: str) -> None:
     value = getattr(constraint, field)
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_number or not 0 <= float(value) < math.inf:
+    if not is_real(value) or not 0 <= float(value) < math.inf:
         raise InvalidConstraintError(f"{field} must be a number of at least 0, not {value!r}.")
 
 

@@ -99,7 +99,7 @@ class ScalingOptions:
             )
         for name in ("clipping_value", "magnitude"):
             value = getattr(self, name)
-            if not _is_real(value) or not 0 < float(value) < math.inf:
+            if not is_real(value) or not 0 < float(value) < math.inf:
                 raise InvalidScalingError(f"{name} must be a positive number, not {value!r}.")
 
 
@@ -163,7 +163,7 @@ class NumdiffOptions:
             value = getattr(self, name)
             if value is None and name != "scaling_factor":
                 continue
-            if not _is_real(value) or not 0 < float(value) < math.inf:
+            if not is_real(value) or not 0 < float(value) < math.inf:
                 raise InvalidNumdiffOptionsError(
                     f"{name} must be a positive number, not {value!r}."
                 )
@@ -277,16 +277,16 @@ def _check_multistart(o: MultistartOptions) -> None:
                 + did_you_mean(value, [v for v in valid if v is not None])
             )
     bounds = o.mixing_weight_bounds
-    is_pair = isinstance(bounds, (tuple, list)) and len(bounds) == 2 and all(map(_is_real, bounds))
+    is_pair = isinstance(bounds, (tuple, list)) and len(bounds) == 2 and all(map(is_real, bounds))
     if not is_pair or not 0 <= bounds[0] <= bounds[1] <= 1:
         raise error(
             "mixing_weight_bounds must be two numbers, 0 <= low <= high <= 1, not "
             f"{o.mixing_weight_bounds!r}."
         )
     xtol, discoveries = o.convergence_xtol_rel, o.convergence_max_discoveries
-    if xtol is not None and not (_is_real(xtol) and xtol >= 0):
+    if xtol is not None and not (is_real(xtol) and xtol >= 0):
         raise error(f"convergence_xtol_rel must be a number, at least 0, not {xtol!r}.")
-    if not (_is_real(discoveries) and discoveries >= 1):
+    if not (is_real(discoveries) and discoveries >= 1):
         raise error(
             "convergence_max_discoveries must be a positive integer or infinity, not "
             f"{discoveries!r}."
@@ -310,7 +310,8 @@ def _check_multistart(o: MultistartOptions) -> None:
         )
 
 
-def _is_real(value: Any) -> bool:
+def is_real(value: Any) -> bool:
+    """Tell whether a value is a real number; NaN is none, nor is True."""
     is_number = isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
     return is_number and not math.isnan(float(value))
 

@@ -108,16 +108,13 @@ class Prepared:
             maxtime=algorithm.stopping_maxtime,
             counts_iterations=algorithm.algo_info.counts_iterations,
         )
-        return Evaluator(
-            self.objective,
+        return self._evaluator(
             self.space if x0 is None else self.space.starting_at(x0),
             history=history,
             log=log,
             limits=limits,
             errors=self.problem.errors,
-            callback=self.problem.callback,
             allowed=algorithm.algo_info.allowed,
-            constraints=self.constraints,
             progress=progress,
             offset=offset,
             before=before,
@@ -132,16 +129,23 @@ class Prepared:
         progress: Progress | None,
     ) -> Evaluator:
         """Return an evaluator for an exploration, without limits; arguments as above."""
-        return Evaluator(
-            self.objective,
+        return self._evaluator(
             self.space,
             history=history,
             log=log,
             limits=NO_LIMITS,
             errors=errors,
+            progress=progress,
+        )
+
+    def _evaluator(self, space: Space, **more: Any) -> Evaluator:
+        """Return an evaluator of this problem; see ``Evaluator`` for further arguments."""
+        return Evaluator(
+            self.objective,
+            space,
             callback=self.problem.callback,
             constraints=self.constraints,
-            progress=progress,
+            **more,
         )
 
     def result(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +40,7 @@ from optimagic_lite.options import (
     MultistartOptions,
     NumdiffOptions,
     SQLiteLogOptions,
+    is_real,
     read_multistart,
     read_record,
 )
@@ -380,8 +380,7 @@ def _error_policy(direction: Direction, handling: Any, penalty: Any) -> ErrorPol
             'error_penalty has an effect only with error_handling="continue".'
         )
     for name, value in penalty.items():
-        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value):
+        if not is_real(value) or not math.isfinite(value):
             raise InvalidFunctionError(f"error_penalty[{name!r}] must be finite, not {value!r}.")
     slope = penalty.get("slope")
     if slope is not None and (slope < 0 if direction == "minimize" else slope > 0):

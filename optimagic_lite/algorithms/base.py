@@ -423,28 +423,6 @@ def algorithm(name: str, **traits: Any) -> Callable[[_Class], _Class]:
     return register
 
 
-def start(evaluator: Evaluator, plain_value: Any = None, seconds: float = 0.0) -> Outcome | None:
-    """Evaluate the start; return an outcome if the run ends there, else None.
-
-    Args:
-        evaluator: Through which to evaluate.
-        plain_value: What ``fun`` returned at the start, to be minimized; None if it was not called.
-        seconds: How long that took.
-
-    Raises:
-        UserFunctionRuntimeError: If a user function failed.
-    """
-    try:
-        evaluator.start(plain_value, seconds)
-    except StopRun as stop:
-        return Outcome(False, str(stop), stop.stop.status)
-    except Exception:
-        if evaluator.callback_error is not None:
-            raise evaluator.callback_error from None
-        raise
-    return None
-
-
 def run(
     chosen: Algorithm, evaluator: Evaluator, plain_value: Any = None, seconds: float = 0.0
 ) -> Outcome:
@@ -453,15 +431,16 @@ def run(
     Args:
         chosen: The algorithm.
         evaluator: Through which it evaluates.
-        plain_value: See ``start``.
-        seconds: See ``start``.
+        plain_value: What ``fun`` returned at the start, to be minimized; None if it was not called.
+        seconds: How long that took.
 
     Raises:
         UserFunctionRuntimeError: If a user function failed and errors are to be raised.
     """
-    ended = start(evaluator, plain_value, seconds)
-    if ended is not None:
-        return ended
+    try:
+        evaluator.start(plain_value, seconds)
+    except StopRun as stop:
+        return Outcome(False, str(stop), stop.stop.status)
     if not evaluator.space.n_x:
         return _checked(Outcome(True, "No parameter is free."), chosen, evaluator)
     try:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,7 +30,7 @@ from optimagic_lite.algorithms.base import (
     Seed,
     algorithm,
 )
-from optimagic_lite.algorithms.scipy_local import ScipyMinimizer
+from optimagic_lite.algorithms.scipy_local import NO_LIMIT, Quiet, ScipyMinimizer
 from optimagic_lite.exceptions import InvalidAlgoOptionError
 from optimagic_lite.parallel import BatchEvaluatorName, Cores
 from optimagic_lite.stopping import Stop, StopRun
@@ -41,8 +40,6 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-# no limit: the evaluator counts
-NO_LIMIT = 2**31 - 1
 # most points that are evaluated as one batch
 _MAX_BATCH = 4096
 # largest share of the width of the box by which a start is moved off a bound, against rounding
@@ -77,19 +74,6 @@ class InBatches(ScipyMinimizer):
             found.append(evaluator.batch_fun(xs[:n_now], cores=cores))
             xs = xs[n_now:]
         return np.concatenate([np.empty(0), *found])
-
-
-class Quiet(warnings.catch_warnings):
-    """Leaves out what SciPy's local searches say about themselves."""
-
-    def __enter__(self) -> Any:
-        from scipy import optimize
-
-        out = super().__enter__()
-        warnings.filterwarnings("ignore", category=optimize.OptimizeWarning)
-        warnings.filterwarnings("ignore", message="delta_grad == 0.0", category=UserWarning)
-        warnings.filterwarnings("ignore", message="Singular Jacobian", category=UserWarning)
-        return out
 
 
 def generator(seed: Seed) -> np.random.Generator:

@@ -20,6 +20,7 @@ from optimagic_lite.algorithms.base import (
     algorithm,
 )
 from optimagic_lite.algorithms.regression import cosine
+from optimagic_lite.algorithms.scipy_local import NO_LIMIT
 from optimagic_lite.exceptions import NotAvailableError
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-# no limit: the evaluator counts
-_NO_LIMIT = 2**31 - 1
 _BY_CALLBACK = -2
 _ORTHOGONAL = (
     "The cosine of the angle between the residuals and each column of the Jacobian is below "
@@ -68,7 +67,7 @@ class ScipyLeastSquares(Algorithm):
             ftol=max(self.convergence_ftol_rel, _LEAST_TOLERANCE),
             xtol=max(self.convergence_xtol_rel, _LEAST_TOLERANCE),
             x_scale="jac",
-            max_nfev=_NO_LIMIT,
+            max_nfev=NO_LIMIT,
             **self.options_of_method(evaluator),
         )
         n_iterations = evaluator.n_iterations if self.algo_info.counts_iterations else None

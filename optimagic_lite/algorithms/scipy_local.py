@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 # no limit: the evaluator counts
-_NO_LIMIT = 2**31 - 1
+NO_LIMIT = 2**31 - 1
 # Methods for constraints that go on for ever where there is no feasible point end after so many
 # iterations, a parameter or at all, as in SciPy's own defaults.
 _MAXITER_CONSTRAINED = 1_000
@@ -46,6 +46,19 @@ _MAXITER_CONSTRAINED = 1_000
 _BARRIERS = (1e-2, 1e-6)
 # largest Hessian that is formed where products with vectors would do
 _DENSE_HESSIAN = 100
+
+
+class Quiet(warnings.catch_warnings):
+    """Leaves out what SciPy's minimizers warn of, because the message of the result says it too."""
+
+    def __enter__(self) -> Any:
+        from scipy import optimize
+
+        out = super().__enter__()
+        warnings.filterwarnings("ignore", category=optimize.OptimizeWarning)
+        warnings.filterwarnings("ignore", message="delta_grad == 0.0", category=UserWarning)
+        warnings.filterwarnings("ignore", message="Singular Jacobian", category=UserWarning)
+        return out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,12 +98,8 @@ class ScipyMinimizer(Algorithm):
         options = {name: value for name, value in options.items() if value is not None}
         counts_by_callback = not self.has_maxiter and info.counts_iterations
         if self.has_maxiter:
-            options["maxiter"] = min(self.stopping_maxiter, _NO_LIMIT)
-        with warnings.catch_warnings():
-            # the message of the result says the same
-            warnings.filterwarnings("ignore", category=optimize.OptimizeWarning)
-            warnings.filterwarnings("ignore", message="delta_grad == 0.0", category=UserWarning)
-            warnings.filterwarnings("ignore", message="Singular Jacobian", category=UserWarning)
+            options["maxiter"] = min(self.stopping_maxiter, NO_LIMIT)
+        with Quiet():
             result = optimize.minimize(
                 evaluator.fun,
                 x0,
@@ -193,7 +202,7 @@ class ScipyLBFGSB(ScipyMinimizer):
         "maxcor": "limited_memory_storage_length",
         "maxls": "max_line_search_steps",
     }
-    fixed_options: ClassVar = {"maxfun": _NO_LIMIT}
+    fixed_options: ClassVar = {"maxfun": NO_LIMIT}
 
     convergence_ftol_rel: NonNegativeFloat = CONVERGENCE_FTOL_REL
     convergence_gtol_abs: NonNegativeFloat = CONVERGENCE_GTOL_ABS
@@ -379,7 +388,7 @@ class ScipyCOBYLA(ScipyMinimizer):
 
     method = "COBYLA"
     scipy_options: ClassVar = {"tol": "convergence_xtol_rel", "disp": "display"}
-    fixed_options: ClassVar = {"maxiter": _NO_LIMIT}
+    fixed_options: ClassVar = {"maxiter": NO_LIMIT}
     has_maxiter = False
     radius_option = "rhobeg"
 
@@ -411,7 +420,7 @@ class ScipyCOBYQA(ScipyMinimizer):
         "scale": "scale",
         "disp": "display",
     }
-    fixed_options: ClassVar = {"maxfev": _NO_LIMIT}
+    fixed_options: ClassVar = {"maxfev": NO_LIMIT}
     radius_option = "initial_tr_radius"
 
     convergence_xtol_abs: PositiveFloat = 1e-6
@@ -461,7 +470,7 @@ class ScipyTruncatedNewton(ScipyMinimizer):
         "minfev": "func_min_estimate",
         "disp": "display",
     }
-    fixed_options: ClassVar = {"maxfun": _NO_LIMIT}
+    fixed_options: ClassVar = {"maxfun": NO_LIMIT}
     has_maxiter = False
 
     convergence_ftol_abs: NonNegativeFloat = 0.0

@@ -23,14 +23,12 @@ from optimagic_lite.algorithms.base import (
 )
 from optimagic_lite.algorithms.parts import Part, parts
 from optimagic_lite.algorithms.scipy_global import (
-    NO_LIMIT,
     InBatches,
-    Quiet,
     generator,
     outcome_of,
     pairs,
 )
-from optimagic_lite.algorithms.scipy_local import ScipyMinimizer
+from optimagic_lite.algorithms.scipy_local import NO_LIMIT, Quiet, ScipyMinimizer
 from optimagic_lite.exceptions import InvalidAlgoOptionError
 from optimagic_lite.stopping import Stop, StopRun
 

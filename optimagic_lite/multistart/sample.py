@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimagic_lite.exceptions import InvalidMultistartError, warn_user
-from optimagic_lite.options import MultistartOptions
+from optimagic_lite.options import MultistartOptions, is_real
 from optimagic_lite.problem import Problem
 from optimagic_lite.space.sampling import (
     draw_flat_sample,
@@ -113,7 +112,6 @@ def _called(method: Callable[..., Any], i: int, n: int, low: float, high: float)
             f"{call} raised {type(error).__name__}: {error}. It is called with the number of the "
             "local optimisation, from 0, how many there are, and the lowest and highest weight."
         ) from error
-    is_number = isinstance(weight, numbers.Real) and not isinstance(weight, bool)
-    if not (is_number and 0 <= weight <= 1):
+    if not (is_real(weight) and 0 <= weight <= 1):
         raise InvalidMultistartError(f"{call} must be a number from 0 to 1, not {weight!r}.")
     return float(weight)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from optimagic_lite.algorithms.base import Outcome, start
+from optimagic_lite.algorithms.base import Outcome
 from optimagic_lite.evaluator import Evaluator
 from optimagic_lite.exceptions import UserFunctionRuntimeError, warn_user
 from optimagic_lite.history import History, MultistartHistory
@@ -88,20 +88,17 @@ class Multistart:
             UserFunctionRuntimeError: If the start, all points of the exploration, or all local
                 optimisations fail, or anything does and errors are to be raised.
         """
-        ended = start(self._explorer, plain_value, seconds)
-        if ended is not None:
-            return ended
-        if not self._prepared.space.n_x:
-            return Outcome(True, "No parameter is free.")
         try:
+            self._explorer.start(plain_value, seconds)
+            if not self._prepared.space.n_x:
+                return Outcome(True, "No parameter is free.")
             self._explore()
         except StopRun as stop:
             return Outcome(False, str(stop), stop.stop.status)
-        except Exception:
-            if self._explorer.callback_error is not None:
-                raise self._explorer.callback_error from None
-            raise
-        self._optimize()
+        xs, _ = _ranked(*self._explored)
+        if not len(xs):
+            raise self._nothing_explored()
+        self._optimize(xs)
         return self._outcome()
 
     # ---- exploration -----------------------------------------------------------------------
@@ -118,12 +115,13 @@ class Multistart:
             first += size
             if not is_jax and time.perf_counter() - clock < enough:
                 size *= 2
-        if not len(self._candidates[0]):
-            where = "between the (soft) bounds" if self._options.sample is None else "there"
-            raise UserFunctionRuntimeError(
-                f"All {len(xs)} points of the exploration failed. See that fun can be evaluated "
-                f"{where}."
-            )
+
+    def _nothing_explored(self) -> UserFunctionRuntimeError:
+        where = "between the (soft) bounds" if self._options.sample is None else "there"
+        return UserFunctionRuntimeError(
+            f"All {len(self._sample.xs)} points of the exploration failed. See that fun can be "
+            f"evaluated {where}."
+        )
 
     @property
     def _explored(self) -> tuple[Array, Array, Array]:
@@ -138,19 +136,15 @@ class Multistart:
         xs, values, violations = zip(nothing, *parts, strict=True)
         return np.concatenate(xs), np.concatenate(values), np.concatenate(violations)
 
-    @property
-    def _candidates(self) -> tuple[Array, Array]:
-        """Explored points that did not fail and values: of the most feasible the lowest first."""
-        xs, values, violations = self._explored
-        order = np.lexsort((values, violations))
-        order = order[np.isfinite(values[order])]
-        return xs[order], values[order]
-
     # ---- local optimisations ---------------------------------------------------------------
 
-    def _optimize(self) -> None:
-        """Optimise from the best points of the sample, in batches, until the run has converged."""
-        options, (xs, _) = self._options, self._candidates
+    def _optimize(self, xs: Array) -> None:
+        """Optimise in batches, from the best points first, until the run has converged.
+
+        Args:
+            xs: Explored points, the best first, shape (k, n_x).
+        """
+        options = self._options
         n_runs = min(len(self._sample.weights), len(xs))
         if n_runs < (options.stopping_maxopt or 0):
             warn_user(
@@ -260,18 +254,19 @@ class Multistart:
     @property
     def info(self) -> MultistartInfo:
         """What the result says of the parts of the run."""
-        prepared, (xs, values) = self._prepared, self._candidates
+        prepared, explored = self._prepared, self._explored
+        xs, values = _ranked(*explored)
         shape = len(self._optima), prepared.space.n_x
         starts = np.reshape([found.start for found in self._optima], shape)
         local = [found.history for found in self._runs if found.history is not None]
-        explored = self._exploration
+        exploration = self._exploration
         return MultistartInfo(
             local_optima=[found.result for found in self._optima if found.result is not None],
             failures=[_last_line(found.failure) for found in self._runs if found.failure],
             exploration_results=(prepared.objective.sign * values).tolist(),
             n_discoveries=self.n_discoveries,
-            n_explored=len(self._explored[0]),
-            history=None if explored is None else MultistartHistory(explored, tuple(local)),
+            n_explored=len(explored[0]),
+            history=None if exploration is None else MultistartHistory(exploration, tuple(local)),
             _tree=prepared.space.tree,
             _starts=prepared.space.to_flat_rows(starts),
             _sample=prepared.space.to_flat_rows(xs),
@@ -325,6 +320,13 @@ class Multistart:
         error.params = getattr(failures[0].exception, "params", None)
         error.__cause__ = failures[0].exception
         return error
+
+
+def _ranked(xs: Array, values: Array, violations: Array) -> tuple[Array, Array]:
+    """Return points that did not fail, and values: of the most feasible ones the lowest first."""
+    order = np.lexsort((values, violations))
+    order = order[np.isfinite(values[order])]
+    return xs[order], values[order]
 
 
 def _is_stopped(found: LocalRun) -> bool:
