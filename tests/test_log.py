@@ -642,7 +642,7 @@ def test_a_query_is_repeated_if_a_writer_comes_meanwhile(path):
             finish(second)
         return connection.exec_driver_sql("SELECT count(*) FROM evaluations").scalar()
 
-    assert SQLiteLogReader(path)._read(interrupted) == 101
+    assert SQLiteLogReader(path).query(interrupted) == 101
     assert len(calls) == 2
 
 

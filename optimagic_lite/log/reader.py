@@ -64,7 +64,7 @@ class SQLiteLogReader:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).absolute()
-        self._read(lambda connection: None)
+        self.query(lambda connection: None)
 
     @classmethod
     def from_options(cls, options: SQLiteLogOptions) -> SQLiteLogReader:
@@ -75,9 +75,14 @@ class SQLiteLogReader:
         return f"SQLiteLogReader({str(self.path)!r})"
 
     @property
+    def location(self) -> str:
+        """Where the log is, as messages and pages show it."""
+        return str(self.path)
+
+    @property
     def n_runs(self) -> int:
         """Number of runs in the file."""
-        return self._read(_count_runs)
+        return self.query(_count_runs)
 
     def runs(self) -> pd.DataFrame:
         """Return a table with one row a run.
@@ -93,7 +98,7 @@ class SQLiteLogReader:
 
         counted = sa.select(sa.func.count()).where(rows_of_run(runs.c.run_id))
         query = sa.select(runs, counted.scalar_subquery().label("n_evaluations"))
-        found = self._read(lambda c: c.execute(query.order_by(runs.c.run_id)).all())
+        found = self.query(lambda c: c.execute(query.order_by(runs.c.run_id)).all())
         columns = [*runs.c.keys(), "n_evaluations"]
         frame = pd.DataFrame([tuple(row) for row in found], columns=columns)
         frame["status"] = [_status_now(row) for row in found]
@@ -155,7 +160,7 @@ class SQLiteLogReader:
             n_rows = connection.scalar(sa.select(sa.func.count()).select_from(of_run.subquery()))
             return header, found, int(n_rows or 0)
 
-        header, found, n_rows = self._read(query)
+        header, found, n_rows = self.query(query)
         if found is None:
             raise IndexError(
                 f"Run {run} of {self.path} has no evaluation {iteration}: its history has "
@@ -183,7 +188,7 @@ class SQLiteLogReader:
             keys = sa.func.coalesce(evaluations.c.violation, 0.0), order, evaluations.c.id
             return header, connection.execute(of_run.order_by(*keys)).first()
 
-        header, found = self._read(query)
+        header, found = self.query(query)
         if found is None:
             raise LogError(f"Run {run} of {self.path} has no evaluation with a finite value yet.")
         return evaluation_from(header, found)
@@ -197,7 +202,7 @@ class SQLiteLogReader:
         Raises:
             IndexError: If there is no such run.
         """
-        header = self._read(partial(_find_run, run=run))
+        header = self.query(partial(_find_run, run=run))
         return ParamTree.from_json(header.structure).to_params(start_params(header))
 
     def to_frame(self, run: int = -1) -> pd.DataFrame:
@@ -244,20 +249,26 @@ class SQLiteLogReader:
             ordered = _select_rows(header, kinds).order_by(evaluations.c.id)
             return header, list(connection.execute(ordered).all())
 
-        return self._read(query)
+        return self.query(query)
 
-    def _read(self, query: Callable[[sa.Connection], _T]) -> _T:
-        """Run a query on a read-only connection.
+    def query(self, ask: Callable[[sa.Connection], _T]) -> _T:
+        """Ask the database, with a connection that can only read.
 
         A file without a write-ahead log is read as if it never changed, because SQLite would
-        otherwise create files next to it. If a writer comes meanwhile, the query is repeated.
+        otherwise create files next to it. If a writer comes meanwhile, the question is repeated.
+
+        Args:
+            ask: Called with the connection; what it returns is returned.
+
+        Raises:
+            LogError: If the log cannot be read.
         """
         while True:
             state = state_of(self.path)
             failure: Exception | None = None
             try:
                 with open_for_reading(self.path, has_wal=state.has_wal) as connection:
-                    result = query(connection)
+                    result = ask(connection)
             except (sqlite3.DatabaseError, sa.exc.DBAPIError, FileNotFoundError) as error:
                 failure = error
             if not state.has_wal and state != state_of(self.path):
@@ -266,6 +277,21 @@ class SQLiteLogReader:
                 reason = getattr(failure, "orig", failure)
                 raise LogError(f"The log {self.path} cannot be read: {reason}.") from failure
             return result
+
+
+OptimizeLogReader = SQLiteLogReader
+
+
+def open_reader(location: str | Path) -> SQLiteLogReader:
+    """Return the reader of a log.
+
+    Args:
+        location: File of the log.
+
+    Raises:
+        LogError: As the reader does.
+    """
+    return SQLiteLogReader(location)
 
 
 def _history(header: Any, rows: list[Any]) -> History:
