@@ -26,6 +26,7 @@ from optimagic_lite.constraints import (
     ProbabilityConstraint,
 )
 from optimagic_lite.history import History, MultistartHistory
+from optimagic_lite.log_options import PostgresLogOptions, SQLiteLogOptions
 from optimagic_lite.multistart.info import MultistartInfo
 from optimagic_lite.objective.kinds import (
     FunctionValue,
@@ -39,7 +40,6 @@ from optimagic_lite.options import (
     MultistartOptions,
     NumdiffOptions,
     ScalingOptions,
-    SQLiteLogOptions,
 )
 from optimagic_lite.result import OptimizeResult
 from optimagic_lite.space.inspection import check_constraints, count_free_params
@@ -49,7 +49,11 @@ if TYPE_CHECKING:
     from optimagic_lite.derivative_check import check_derivatives
     from optimagic_lite.derivative_report import DerivativeCheck
     from optimagic_lite.differentiation import NumdiffResult, first_derivative, second_derivative
-    from optimagic_lite.log.reader import SQLiteLogReader
+    from optimagic_lite.log.reader import (
+        OptimizeLogReader,
+        PostgresLogReader,
+        SQLiteLogReader,
+    )
     from optimagic_lite.plots.criterion import criterion_plot
     from optimagic_lite.plots.params import params_plot
     from optimagic_lite.plots.slices import slice_plot
@@ -77,8 +81,11 @@ __all__ = [
     "NonlinearConstraint",
     "NumdiffOptions",
     "NumdiffResult",
+    "OptimizeLogReader",
     "OptimizeResult",
     "PairwiseEqualityConstraint",
+    "PostgresLogOptions",
+    "PostgresLogReader",
     "ProbabilityConstraint",
     "SQLiteLogOptions",
     "SQLiteLogReader",
@@ -104,6 +111,8 @@ __all__ = [
 _LAZY = {
     "DerivativeCheck": "optimagic_lite.derivative_report",
     "NumdiffResult": "optimagic_lite.differentiation",
+    "OptimizeLogReader": "optimagic_lite.log.reader",
+    "PostgresLogReader": "optimagic_lite.log.reader",
     "SQLiteLogReader": "optimagic_lite.log.reader",
     "check_derivatives": "optimagic_lite.derivative_check",
     "criterion_plot": "optimagic_lite.plots.criterion",

@@ -69,6 +69,7 @@ class Evaluator:
         progress: A bar that shows how the run goes, or None.
         offset: Seconds from the start of the run to that of this part of it.
         before: What was counted and found before this part of the run.
+        n_batches: Number of batches that were recorded before it.
 
     Attributes:
         n_fun: Evaluations of the criterion, the start included.
@@ -109,6 +110,7 @@ class Evaluator:
         progress: Progress | None = None,
         offset: float = 0.0,
         before: Tally | None = None,
+        n_batches: int = 0,
     ) -> None:
         self.objective = objective
         self._kind = objective.kind
@@ -127,7 +129,7 @@ class Evaluator:
         self.suspects: tuple[Array, list[Any]] | None = None
         self._is_starting = True
         self._n_repeats = 0
-        self._recorder = Recorder(space, history, log, offset)
+        self._recorder = Recorder(space, history, log, offset, n_batches)
         self._callback = None if callback is None else Callback(callback)
         self._offset, self._before = offset, before
         self._progress = progress
@@ -341,6 +343,20 @@ class Evaluator:
             for name in Tally.BEST:
                 setattr(self, name, getattr(part, name))
         self._show()
+
+    def take_explored(self, xs: Array, values: Array, violations: Array) -> None:
+        """Take over points of an exploration that were evaluated before; shapes (k, n_x), (k,).
+
+        Args:
+            xs: The points.
+            values: The criterion there, to be minimized; NaN where it failed.
+            violations: Of native constraints, beyond their tolerance.
+        """
+        self.explored.append((xs, values, violations))
+        self.n_fun += len(xs)
+        self.n_failed += int(np.isnan(values).sum())
+        if len(xs):
+            self._take_best_of(xs, values, violations)
 
     @property
     def callback_error(self) -> Exception | None:

@@ -19,6 +19,7 @@ OptimagicError
 ├── NotInstalledError             a library that an algorithm needs is not installed
 ├── NotAvailableError             the combination asked for cannot be served
 ├── LogError                      the file is missing, foreign or unreadable
+│   ├── LogMissingError           there is no log, or nothing was ever logged there
 │   └── TableExistsError          the log file exists and if_database_exists="raise"
 └── StopOptimizationError         internal: ends a run from inside an evaluation
 """
@@ -124,6 +125,10 @@ class NotAvailableError(OptimagicError):
 
 class LogError(OptimagicError):
     """A log file is missing, is no log, or cannot be read."""
+
+
+class LogMissingError(LogError):
+    """There is no log at that place, or no run was ever logged there."""
 
 
 class TableExistsError(LogError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,8 @@ from optimagic_lite.evaluator import Evaluator
 from optimagic_lite.exceptions import InvalidFunctionError, UserFunctionRuntimeError
 from optimagic_lite.failures import ErrorPolicy
 from optimagic_lite.history import Direction
-from optimagic_lite.multistart.sample import Sample, make_sample
+from optimagic_lite.log_options import PostgresLogOptions, SQLiteLogOptions
+from optimagic_lite.multistart.sample import Sample, make_sample, settled
 from optimagic_lite.multistart.search import Multistart
 from optimagic_lite.objective.objective import DerivativesArgument
 from optimagic_lite.options import (
@@ -22,7 +24,6 @@ from optimagic_lite.options import (
     MultistartOptions,
     NumdiffOptions,
     ScalingOptions,
-    SQLiteLogOptions,
 )
 from optimagic_lite.prepared import Prepared, prepare
 from optimagic_lite.problem import (
@@ -33,6 +34,7 @@ from optimagic_lite.problem import (
 )
 from optimagic_lite.progress import Progress, check_progress
 from optimagic_lite.result import OptimizeResult
+from optimagic_lite.resume import Earlier, Resume, describe_problem, find_earlier, resumed
 from optimagic_lite.space.make import BoundsAs
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ def minimize(
     fun_and_jac: Callable[..., Any] | None = None,
     fun_and_jac_kwargs: dict[str, Any] | None = None,
     numdiff_options: NumdiffOptions | dict[str, Any] | None = None,
-    logging: SQLiteLogOptions | str | Path | None = None,
+    logging: SQLiteLogOptions | PostgresLogOptions | str | Path | None = None,
     error_handling: str = "raise",
     error_penalty: dict[str, float] | None = None,
     scaling: ScalingOptions | dict[str, Any] | bool = False,
@@ -72,6 +74,7 @@ def minimize(
     bounds_as: BoundsAs = "bounds",
     progress: bool = False,
     check_derivatives: bool = False,
+    resume: Resume = False,
     options: None = None,
     tol: None = None,
 ) -> OptimizeResult:
@@ -102,7 +105,8 @@ def minimize(
             a list, as jac.
         fun_and_jac_kwargs: Further arguments of fun_and_jac.
         numdiff_options: ``om.NumdiffOptions`` or a dict; used where no derivative is exact.
-        logging: File of a log, or ``om.SQLiteLogOptions``. Each evaluation is committed.
+        logging: File of a log, URL of a PostgreSQL database, ``om.SQLiteLogOptions`` or
+            ``om.PostgresLogOptions``. Each evaluation is committed.
         error_handling: What a failure does, that is an exception in a user function or a value
             or derivative that is not finite. "raise": the run ends with
             ``UserFunctionRuntimeError``. "continue": a penalty replaces the value.
@@ -128,6 +132,10 @@ def minimize(
         check_derivatives: Whether to compare the derivatives of the user and of JAX with
             difference quotients at the start; the run begins only if they agree. See
             ``om.check_derivatives``.
+        resume: True: go on with the last run of the log, of the same problem, wherever it ended. A
+            local algorithm begins at the best point so far; multistart takes explored points and
+            local optimisations that have ended from the log. "if_exists": begin a run if there is
+            none.
         options: Refused; use algo_options.
         tol: Refused; use algo_options.
 
@@ -165,7 +173,7 @@ def maximize(
     fun_and_jac: Callable[..., Any] | None = None,
     fun_and_jac_kwargs: dict[str, Any] | None = None,
     numdiff_options: NumdiffOptions | dict[str, Any] | None = None,
-    logging: SQLiteLogOptions | str | Path | None = None,
+    logging: SQLiteLogOptions | PostgresLogOptions | str | Path | None = None,
     error_handling: str = "raise",
     error_penalty: dict[str, float] | None = None,
     scaling: ScalingOptions | dict[str, Any] | bool = False,
@@ -182,6 +190,7 @@ def maximize(
     bounds_as: BoundsAs = "bounds",
     progress: bool = False,
     check_derivatives: bool = False,
+    resume: Resume = False,
     options: None = None,
     tol: None = None,
 ) -> OptimizeResult:
@@ -199,9 +208,15 @@ def maximize(
 
 
 def _optimize(direction: Direction, arguments: dict[str, Any]) -> OptimizeResult:
+    resume = arguments.pop("resume")
     problem = make_problem(direction, arguments)
     if problem.progress:
         check_progress()
+    earlier = find_earlier(problem, resume)
+    if resume:
+        problem = resumed(problem, earlier)
+    if problem.multistart is not None:
+        problem = dataclasses.replace(problem, multistart=settled(problem.multistart))
     space = make_problem_space(problem)
     check_capabilities(problem, space)
     sample = None if problem.multistart is None else make_sample(problem, space)
@@ -210,39 +225,57 @@ def _optimize(direction: Direction, arguments: dict[str, Any]) -> OptimizeResult
         prepared = prepare(problem, space)
         if problem.check_derivatives and prepared.start.error is None:
             _check_derivatives(problem)
-        log = _open_log(prepared)
+        log = _open_log(prepared, earlier)
         if sample is None:
-            return _run_once(prepared, log)
-        return _run_multistart(prepared, sample, log)
+            return _run_once(prepared, log, earlier)
+        return _run_multistart(prepared, sample, log, earlier)
 
 
-def _run_once(prepared: Prepared, log: LogWriter | None) -> OptimizeResult:
+def _run_once(prepared: Prepared, log: LogWriter | None, earlier: Earlier | None) -> OptimizeResult:
     history = prepared.history()
+    before = None if earlier is None else earlier.tally(prepared)
     evaluator = prepared.evaluator(
-        history=history, log=_rows(log), progress=_progress(prepared.problem)
+        history=history,
+        log=_rows(log),
+        progress=_progress(prepared.problem),
+        before=before,
+        **_later(log, earlier),
     )
 
     def solve(plain_value: Any, seconds: float) -> Outcome:
-        return run(prepared.problem.algorithm, evaluator, plain_value, seconds)
+        if earlier is not None:
+            earlier.check_value(prepared, plain_value)
+        try:
+            return run(prepared.problem.algorithm, evaluator, plain_value, seconds)
+        finally:
+            if before is not None:
+                evaluator.absorb(before)
 
     def result(outcome: Outcome) -> OptimizeResult:
-        return prepared.result(evaluator, outcome, history, _place(log))
+        found = prepared.result(evaluator, outcome, history)
+        return found if earlier is None else earlier.joined(found)
 
     return _solve(prepared, evaluator, log, solve, result)
 
 
-def _run_multistart(prepared: Prepared, sample: Sample, log: LogWriter | None) -> OptimizeResult:
+def _run_multistart(
+    prepared: Prepared, sample: Sample, log: LogWriter | None, earlier: Earlier | None
+) -> OptimizeResult:
     assert prepared.problem.multistart is not None
     # a point that fails says nothing against the others
     errors = ErrorPolicy(prepared.problem.multistart.error_handling or "continue")
     exploration = prepared.history()
     explorer = prepared.explorer(
-        errors, history=exploration, log=_rows(log), progress=_progress(prepared.problem)
+        errors,
+        history=exploration,
+        log=_rows(log),
+        progress=_progress(prepared.problem),
+        **_later(log, earlier),
     )
-    search = Multistart(prepared, sample, explorer, exploration, log)
+    search = Multistart(prepared, sample, explorer, exploration, log, earlier)
 
     def result(outcome: Outcome) -> OptimizeResult:
-        found = prepared.result(explorer, outcome, search.history, _place(log))
+        found = prepared.result(explorer, outcome, search.history)
         return dataclasses.replace(found, multistart_info=search.info)
 
     return _solve(prepared, explorer, log, search.run, result)
@@ -259,21 +292,27 @@ def _solve(
     status: FinalStatus = "failed"
     outcome = Outcome(False, "The run was interrupted.")
     start = prepared.start
+    results: list[OptimizeResult] = []
+
+    def described() -> OptimizeResult:
+        results.append(result(outcome))
+        return results[-1]
+
     try:
         if start.error is not None:
             raise evaluator.start_failure(start.error, start.seconds) from start.error
         outcome = solve(evaluator.objective.sign * start.value, start.seconds)
         status = "complete"
-        return result(outcome)
+        return described()
     except KeyboardInterrupt as interrupt:
         status = "interrupted"
         if evaluator.best_fun is not None:
-            interrupt.partial_result = result(outcome)  # type: ignore[attr-defined]
+            interrupt.partial_result = described()  # type: ignore[attr-defined]
         raise
     except (UserFunctionRuntimeError, InvalidFunctionError) as error:
         outcome = Outcome(False, str(error))
         if evaluator.best_fun is not None:
-            error.partial_result = result(outcome)
+            error.partial_result = described()
         raise
     except BaseException as error:
         outcome = Outcome(False, f"{type(error).__name__}: {error}")
@@ -287,6 +326,9 @@ def _solve(
                 message=outcome.message,
                 fun=evaluator.best_fun,
             )
+            # known now only, because a log that cannot be written to the end is continued elsewhere
+            for found in results:
+                found.log_path, found.log_run = log.place
 
 
 def _progress(problem: Problem) -> Progress | None:
@@ -325,12 +367,12 @@ def _check_log(problem: Problem) -> None:
     """Refuse a log that cannot be before the criterion is called."""
     if problem.logging is None:
         return
-    from optimagic_lite.log.files import check
+    from optimagic_lite.log.store import make_store
 
-    check(Path(problem.logging.path).absolute(), problem.logging.if_database_exists)
+    make_store(problem.logging).check()
 
 
-def _open_log(prepared: Prepared) -> LogWriter | None:
+def _open_log(prepared: Prepared, earlier: Earlier | None) -> LogWriter | None:
     problem, space = prepared.problem, prepared.space
     if problem.logging is None:
         return None
@@ -344,14 +386,17 @@ def _open_log(prepared: Prepared) -> LogWriter | None:
         structure=space.tree.to_json(),
         start_params=space.to_flat(space.x0),
         derivatives=dataclasses.asdict(prepared.objective.derivatives),
+        problem=describe_problem(problem),
     )
-    return LogWriter(problem.logging, record)
+    return LogWriter(problem.logging, record, None if earlier is None else earlier.run_id)
 
 
 def _rows(log: LogWriter | None) -> RowWriter | None:
     return None if log is None else log.rows
 
 
-def _place(log: LogWriter | None) -> tuple[Path, int] | None:
-    """Return the file and the number of the run in it."""
-    return None if log is None else (log.path, log.run_id - 1)
+def _later(log: LogWriter | None, earlier: Earlier | None) -> dict[str, Any]:
+    """Return what an evaluator must know of the time before it, in a run that was resumed."""
+    if log is None or earlier is None:
+        return {}
+    return {"offset": time.time() - log.started, "n_batches": earlier.counts["n_batches"]}

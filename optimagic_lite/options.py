@@ -6,7 +6,6 @@ import math
 import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
@@ -15,7 +14,6 @@ from optimagic_lite.exceptions import (
     InvalidMultistartError,
     InvalidNumdiffOptionsError,
     InvalidScalingError,
-    LogError,
     OptimagicError,
     did_you_mean,
 )
@@ -27,7 +25,6 @@ from optimagic_lite.parallel import (
     read_batch_evaluator,
 )
 
-IfExists = Literal["raise", "extend", "replace"]
 ScalingMethod = Literal["start_values", "bounds"]
 SamplingDistribution = Literal["uniform", "triangular"]
 SamplingMethod = Literal["random", "sobol", "halton", "latin_hypercube"]
@@ -332,38 +329,6 @@ def read_multistart(multistart: Any) -> MultistartOptions | None:
     if multistart is None or isinstance(multistart, (bool, np.bool_)):
         return MultistartOptions() if multistart else None
     return read_record(multistart, MultistartOptions, InvalidMultistartError)
-
-
-@dataclass(frozen=True)
-class SQLiteLogOptions:
-    """Where and how the log of a run is written.
-
-    Args:
-        path: File of the SQLite database.
-        fast_logging: True (default): a committed row survives the death of the process, not
-            necessarily a power failure (WAL, synchronous=NORMAL; about 20 microseconds a row).
-            False: it survives a power failure too (synchronous=FULL; about a millisecond).
-        if_database_exists: "raise" (default), "extend" (add a run to the file) or "replace"
-            (delete the file first).
-
-    Raises:
-        LogError: If a value is not valid.
-    """
-
-    path: str | Path
-    fast_logging: bool = True
-    if_database_exists: IfExists = "raise"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "path", Path(self.path))
-        choices = get_args(IfExists)
-        value = getattr(self.if_database_exists, "value", self.if_database_exists)
-        if value not in choices:
-            raise LogError(
-                f"if_database_exists must be one of {', '.join(map(repr, choices))}, "
-                f"not {value!r}." + did_you_mean(value, choices)
-            )
-        object.__setattr__(self, "if_database_exists", value)
 
 
 _Record = TypeVar("_Record")

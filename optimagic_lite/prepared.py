@@ -33,8 +33,6 @@ from optimagic_lite.stopping import NO_LIMITS, Limits
 from optimagic_lite.tally import Tally
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from optimagic_lite.algorithms.base import Outcome
     from optimagic_lite.log.rows import RowWriter
 
@@ -89,6 +87,7 @@ class Prepared:
         progress: Progress | None = None,
         offset: float = 0.0,
         before: Tally | None = None,
+        n_batches: int = 0,
         x0: Any = None,
     ) -> Evaluator:
         """Return an evaluator for a run of the algorithm.
@@ -99,6 +98,7 @@ class Prepared:
             progress: A bar, or None.
             offset: Seconds from the start of the whole run.
             before: What was counted and found before.
+            n_batches: Number of batches that were recorded before.
             x0: Another start, shape (n_x,).
         """
         algorithm = self.problem.algorithm
@@ -118,6 +118,7 @@ class Prepared:
             progress=progress,
             offset=offset,
             before=before,
+            n_batches=n_batches,
         )
 
     def explorer(
@@ -127,6 +128,8 @@ class Prepared:
         history: History | None,
         log: RowWriter | None,
         progress: Progress | None,
+        offset: float = 0.0,
+        n_batches: int = 0,
     ) -> Evaluator:
         """Return an evaluator for an exploration, without limits; arguments as above."""
         return self._evaluator(
@@ -136,6 +139,8 @@ class Prepared:
             limits=NO_LIMITS,
             errors=errors,
             progress=progress,
+            offset=offset,
+            n_batches=n_batches,
         )
 
     def _evaluator(self, space: Space, **more: Any) -> Evaluator:
@@ -149,11 +154,7 @@ class Prepared:
         )
 
     def result(
-        self,
-        evaluator: Evaluator,
-        outcome: Outcome,
-        history: History | None,
-        log: tuple[Path, int] | None,
+        self, evaluator: Evaluator, outcome: Outcome, history: History | None
     ) -> OptimizeResult:
         """Return a result in the user's words.
 
@@ -161,7 +162,6 @@ class Prepared:
             evaluator: Knows the best point and the counts.
             outcome: What the solver reported.
             history: All evaluations, or None.
-            log: File and number of the run, or None.
         """
         return make_result(
             evaluator=evaluator,
@@ -169,7 +169,6 @@ class Prepared:
             algorithm=self.problem.algorithm,
             direction=self.problem.direction,
             history=history,
-            log=log,
             inference=self._inference,
         )
 

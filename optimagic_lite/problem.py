@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -22,7 +21,6 @@ from optimagic_lite.exceptions import (
     InvalidFunctionError,
     InvalidMultistartError,
     InvalidNumdiffOptionsError,
-    LogError,
     MissingInputError,
     NotAvailableError,
     did_you_mean,
@@ -31,6 +29,7 @@ from optimagic_lite.exceptions import (
 from optimagic_lite.failures import ErrorPolicy
 from optimagic_lite.functions import read_functions
 from optimagic_lite.history import Direction
+from optimagic_lite.log_options import LogOptions, read_log_options
 from optimagic_lite.mark import Structure
 from optimagic_lite.objective.constraints import NativeConstraint
 from optimagic_lite.objective.kinds import described, serves
@@ -39,7 +38,6 @@ from optimagic_lite.objective.written import UserFunctions
 from optimagic_lite.options import (
     MultistartOptions,
     NumdiffOptions,
-    SQLiteLogOptions,
     is_real,
     read_multistart,
     read_record,
@@ -62,7 +60,7 @@ class Problem:
     bounds_as: BoundsAs
     derivatives: DerivativesArgument
     numdiff_options: NumdiffOptions
-    logging: SQLiteLogOptions | None
+    logging: LogOptions | None
     errors: ErrorPolicy
     callback: Callable[..., Any] | None
     collect_history: bool
@@ -116,7 +114,7 @@ def make_problem(direction: Direction, arguments: Mapping[str, Any]) -> Problem:
         numdiff_options=read_record(
             a["numdiff_options"], NumdiffOptions, InvalidNumdiffOptionsError
         ),
-        logging=_log_options(a["logging"]),
+        logging=read_log_options(a["logging"]),
         errors=errors,
         callback=a["callback"],
         collect_history=bool(a["collect_history"]),
@@ -345,20 +343,6 @@ def _scipy_method(method: Any) -> Any:
         f"method must be one of SciPy's methods, not {method!r}."
         f"{did_you_mean(method, SCIPY_METHODS)} Other algorithms are chosen by algorithm=."
     )
-
-
-def _log_options(logging: Any) -> SQLiteLogOptions | None:
-    if logging is None or logging is False:
-        return None
-    if isinstance(logging, SQLiteLogOptions):
-        return logging
-    if isinstance(logging, (str, Path)):
-        return SQLiteLogOptions(logging)
-    if isinstance(logging, Mapping):
-        if "path" not in logging:
-            raise LogError("logging as a dict needs a 'path'.")
-        return read_record(logging, SQLiteLogOptions, LogError)
-    raise LogError(f"logging must be a path or om.SQLiteLogOptions(path, ...), not {logging!r}.")
 
 
 def _error_policy(direction: Direction, handling: Any, penalty: Any) -> ErrorPolicy:

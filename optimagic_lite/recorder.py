@@ -29,16 +29,22 @@ class Recorder:
         history: Where rows go, or None.
         log: Where rows go too, or None.
         offset: Seconds from the start of the run to what times are counted from.
+        n_batches: Number of batches that were recorded before.
     """
 
     def __init__(
-        self, space: Space, history: History | None, log: RowWriter | None, offset: float = 0.0
+        self,
+        space: Space,
+        history: History | None,
+        log: RowWriter | None,
+        offset: float = 0.0,
+        n_batches: int = 0,
     ) -> None:
         self._space = space
         self._offset = offset
         self._history = history
         self._log = log
-        self._batch = 0
+        self._batch = n_batches
 
     def value(
         self,

@@ -22,7 +22,7 @@ from optimagic_lite.space.trees import ParamTree
 if TYPE_CHECKING:
     from optimagic_lite.algorithms.base import Algorithm, Outcome
     from optimagic_lite.evaluator import Evaluator
-    from optimagic_lite.log.reader import SQLiteLogReader
+    from optimagic_lite.log.reader import LogReader
     from optimagic_lite.space.space import Space
 
 _TREES = ("params", "start_params", "jac")
@@ -65,8 +65,8 @@ class OptimizeResult:
         multistart_info: Start points, local optima and exploration; None without multistart.
         algorithm_output: Further output of the library.
         elapsed: Seconds.
-        log_path: The log file, or None.
-        log_run: Number of the run in that file, as the reader counts: from 0.
+        log_path: The file of the log, or its URL, or None.
+        log_run: Number of the run there, as the reader counts: from 0.
     """
 
     params: Any
@@ -95,7 +95,7 @@ class OptimizeResult:
     multistart_info: MultistartInfo | None = None
     algorithm_output: dict[str, Any] = field(default_factory=dict)
     elapsed: float = 0.0
-    log_path: Path | None = None
+    log_path: Path | str | None = None
     log_run: int | None = None
     _inference: Inference | None = field(default=None, repr=False, compare=False)
 
@@ -149,13 +149,13 @@ class OptimizeResult:
         return self.n_iterations
 
     @property
-    def logger(self) -> SQLiteLogReader | None:
-        """A reader of the log file, or None."""
+    def logger(self) -> LogReader | None:
+        """A reader of the log, or None."""
         if self.log_path is None:
             return None
-        from optimagic_lite.log.reader import SQLiteLogReader
+        from optimagic_lite.log.reader import open_reader
 
-        return SQLiteLogReader(self.log_path)
+        return open_reader(self.log_path)
 
     @property
     def convergence_report(self) -> dict[str, dict[str, float]] | None:
@@ -293,7 +293,6 @@ def make_result(
     algorithm: Algorithm,
     direction: Direction,
     history: History | None,
-    log: tuple[Path, int] | None,
     inference: Callable[[Any], Inference],
 ) -> OptimizeResult:
     """Turn what evaluator and solver know into the user's words.
@@ -304,7 +303,6 @@ def make_result(
         algorithm: The algorithm.
         direction: "minimize" or "maximize".
         history: All evaluations, or None.
-        log: File and number of the run, or None.
         inference: Returns what is known of the precision of params.
     """
     space: Space = evaluator.space
@@ -341,8 +339,6 @@ def make_result(
         derivatives=evaluator.objective.derivatives,
         algorithm_output=outcome.info,
         elapsed=evaluator.elapsed(),
-        log_path=None if log is None else log[0],
-        log_run=None if log is None else log[1],
         _inference=inference(params),
     )
 

@@ -17,6 +17,7 @@ LAYERS = [
     {
         "exceptions",
         "options",
+        "log_options",
         "constraints",
         "mark",
         "stopping",
@@ -37,6 +38,7 @@ LAYERS = [
         "problem",
         "multistart",
         "prepared",
+        "resume",
         "result",
         "inference",
         "differentiation",
@@ -44,7 +46,8 @@ LAYERS = [
         "derivative_report",
     },
     {"optimize", "plots", "argmin", "benchmarking"},
-    {"cli", "demo", "__init__"},
+    {"live", "watch", "serve", "cli", "demo", "__init__"},
+    {"__main__"},
 ]
 LEVEL = {unit: level for level, units in enumerate(LAYERS) for unit in units}
 
@@ -65,6 +68,11 @@ HOMES = {
     "distributed": ["parallel.dask"],
     "dask": ["parallel.dask"],
     "ray": ["parallel.ray"],
+    "rich": ["watch"],
+    "pyarrow": ["cli.export"],
+    "starlette": ["serve"],
+    "uvicorn": ["serve"],
+    "argparse": ["cli.arguments", "demo"],
 }
 
 # What costs too much to load with the package. It is imported inside functions, or in those
@@ -84,8 +92,22 @@ HEAVY = {
     "distributed",
     "dask",
     "ray",
+    "rich",
+    "pyarrow",
+    "starlette",
+    "uvicorn",
 }
-LOADED_ON_FIRST_USE = {"log", "plots", "cli", "demo", "benchmarking"}
+LOADED_ON_FIRST_USE = {
+    "log",
+    "plots",
+    "live",
+    "watch",
+    "serve",
+    "cli",
+    "demo",
+    "benchmarking",
+    "__main__",
+}
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import io
 import pkgutil
 import re
 import runpy
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,10 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 MODULES = [m.name for m in pkgutil.walk_packages(om.__path__, "optimagic_lite.")]
 
-# a block of Python and, where one follows at once, the block with its output
+# a block of Python or of our own commands and, where one follows at once, that with its output
 EXAMPLE = re.compile(
-    r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<output>.*?)^```\n)?",
+    r"^```(?P<language>python|bash(?=\noptimagic-lite ))\n(?P<code>.*?)^```\n"
+    r"(?:\n```text\n(?P<output>.*?)^```\n)?",
     re.MULTILINE | re.DOTALL,
 )
 
@@ -39,7 +41,18 @@ def examples(page: Path) -> Iterator[tuple[str, str | None]]:
     text = page.read_text(encoding="utf-8")
     for match in EXAMPLE.finditer(text):
         n_lines_above = text[: match.start("code")].count("\n")
-        yield "\n" * n_lines_above + match["code"], match["output"]
+        code = match["code"] if match["language"] == "python" else calls_of_main(match["code"])
+        yield "\n" * n_lines_above + code, match["output"]
+
+
+def calls_of_main(commands: str) -> str:
+    """Return Python that runs commands, one a line, without starting a process for each."""
+    lines = ["from optimagic_lite.cli import main\n"]
+    for line in commands.splitlines():
+        program, *arguments = shlex.split(line)
+        assert program == "optimagic-lite", f"no command of ours: {line}"
+        lines.append(f"assert main({arguments}) == 0\n")
+    return "".join(lines)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)

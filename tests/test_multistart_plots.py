@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import optimagic_lite as om
 from optimagic_lite.history import History, MultistartHistory
 from optimagic_lite.log.writer import LogWriter, RunRecord
-from optimagic_lite.options import SQLiteLogOptions
+from optimagic_lite.log_options import SQLiteLogOptions
 from optimagic_lite.plots.criterion import criterion_plot
 from optimagic_lite.plots.criterion_data import criterion_data
 from optimagic_lite.plots.evaluations import Evaluations

@@ -17,8 +17,8 @@ from optimagic_lite.exceptions import (
     NotAvailableError,
 )
 from optimagic_lite.history import History, MultistartHistory
+from optimagic_lite.log_options import SQLiteLogOptions
 from optimagic_lite.optimize import minimize
-from optimagic_lite.options import SQLiteLogOptions
 from optimagic_lite.plots.criterion import criterion_plot
 from optimagic_lite.plots.criterion_data import criterion_data
 from optimagic_lite.plots.lines import MAX_POINTS_FIGURE, MAX_POINTS_LINE, thin
@@ -266,7 +266,7 @@ def test_something_else_is_no_result(plot):
 @pytest.mark.parametrize("convert", [str, lambda path: path])
 def test_path_shows_the_newest_run_of_a_log(convert, tmp_path):
     from optimagic_lite.log.writer import LogWriter, RunRecord
-    from optimagic_lite.options import SQLiteLogOptions
+    from optimagic_lite.log_options import SQLiteLogOptions
 
     path = tmp_path / "run.db"
     tree = ParamTree({"a": np.ones(2)})

@@ -201,6 +201,7 @@ def test_signature_has_the_arguments_of_the_peer_and_the_new_ones(function):
         "bounds_as",
         "progress",
         "check_derivatives",
+        "resume",
     }
     assert list(parameters)[:3] == ["fun", "params", "algorithm"]
     assert {p.kind.name for p in list(parameters.values())[3:]} == {"KEYWORD_ONLY"}

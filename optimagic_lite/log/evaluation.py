@@ -84,11 +84,12 @@ def start_params(header: Any) -> NDArray[np.float64]:
     return decode([header.start_params], n_params).reshape(n_params)
 
 
-def evaluation_from(header: Any, row: Any) -> LoggedEvaluation:
+def evaluation_from(header: Any, tree: ParamTree, row: Any) -> LoggedEvaluation:
     """Return the evaluation that a row describes.
 
     Args:
         header: Row of the table of runs.
+        tree: Structure of params.
         row: Row of the table of evaluations.
     """
     n_params = len(header.param_names)
@@ -97,7 +98,7 @@ def evaluation_from(header: Any, row: Any) -> LoggedEvaluation:
         rowid=row.id,
         step=row.step,
         row=row.row,
-        params=ParamTree.from_json(header.structure).to_params(flat),
+        params=tree.to_params(flat),
         flat_params=flat,
         fun=value_from(row.fun),
         task=row.task,

@@ -1,104 +1,22 @@
-"""Rows of evaluations on their way to a log: into the file, or kept for another process."""
+"""Rows of evaluations on their way to a log, from the process of a run or from others."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import platform
-import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import sqlalchemy as sa
 from numpy.typing import NDArray
-from sqlalchemy.dialects import sqlite as sqlite_dialect
 
 from optimagic_lite.exceptions import LogError
 from optimagic_lite.history import Kind, Task
-from optimagic_lite.log.files import BUSY_TIMEOUT, connect_for_writing, tune_connection
-from optimagic_lite.log.tables import (
-    MAX_STEP,
-    encode,
-    evaluation_id,
-    evaluations,
-    rows_of_step,
-    storable,
-    stored_value,
-)
-
-_ROW = ("id", "run_id", "step", "row", "kind", "task", "batch", "fun", "start_time", "stop_time",
-        "exception", "traceback", "info", "violation", "params")  # fmt: skip
-_INSERT = str(sa.insert(evaluations).compile(dialect=sqlite_dialect.dialect(), column_keys=_ROW))
-
-Row = tuple[Any, ...]
-
-
-class Sink(Protocol):
-    """Where rows go."""
-
-    def insert(self, row: Row) -> None:
-        """Take a row; it is committed when this returns, if this is a file."""
-        ...  # pragma: no cover
-
-    def insert_many(self, rows: list[Row]) -> None:
-        """Take rows in one transaction."""
-        ...  # pragma: no cover
-
-
-class FileSink:
-    """Rows go straight into a file; each call commits.
-
-    Args:
-        path: The file.
-        connection: Of the sqlite3 module, without transactions of its own.
-    """
-
-    def __init__(self, path: Path, connection: Any) -> None:
-        self._path = path
-        self._connection = connection
-
-    def insert(self, row: Row) -> None:
-        """Add a row.
-
-        Raises:
-            LogError: If it cannot be added.
-        """
-        try:
-            self._connection.execute(_INSERT, row)
-        except sqlite3.Error as error:
-            raise log_failure("An evaluation could not be added", self._path, error) from error
-
-    def insert_many(self, rows: list[Row]) -> None:
-        """Add rows in one transaction: all of them or none.
-
-        Raises:
-            LogError: If they cannot be added.
-        """
-        try:
-            with self._connection:
-                self._connection.execute("BEGIN IMMEDIATE")
-                self._connection.executemany(_INSERT, rows)
-        except sqlite3.Error as error:
-            what = "A batch of evaluations could not be added"
-            raise log_failure(what, self._path, error) from error
-
-
-class BufferSink:
-    """Rows are kept in memory, for a process that can reach the file."""
-
-    def __init__(self) -> None:
-        self.rows: list[Row] = []
-
-    def insert(self, row: Row) -> None:
-        """Keep a row."""
-        self.rows.append(row)
-
-    def insert_many(self, rows: list[Row]) -> None:
-        """Keep rows."""
-        self.rows.extend(rows)
+from optimagic_lite.log.sink import PATIENCE, BufferSink, DatabaseSink, Sink
+from optimagic_lite.log.statements import Kept, Row, holds_run
+from optimagic_lite.log.store import Store
+from optimagic_lite.log.tables import MAX_STEP, encode, evaluation_id, storable, stored_value
 
 
 class RowWriter:
@@ -132,7 +50,7 @@ class RowWriter:
         traceback: str | None = None,
         info: Any = None,
     ) -> None:
-        """Write one evaluation; it is committed when this returns.
+        """Write one evaluation; it is committed when this returns, unless that is impossible.
 
         Args:
             flat: Parameters, shape (n_params,).
@@ -147,16 +65,13 @@ class RowWriter:
             violation: Largest violation of a native constraint beyond its tolerance.
             traceback: Of the exception, if there was one.
             info: What came along with the value, as JSON knows it.
-
-        Raises:
-            LogError: If the row cannot be written.
         """
         what = kind, task, int(batch)
         row = self._row(
             self._n_rows, what, flat, fun, start, stop, exception, traceback, info, violation
         )
-        self._sink.insert(row)
         self._n_rows += 1
+        self._sink.insert(row)
 
     def write_many(
         self,
@@ -187,9 +102,6 @@ class RowWriter:
             violations: Largest violations as in ``write``, shape (k,).
             tracebacks: Of the exceptions, as in ``write``.
             infos: What came along with the values, as in ``write``.
-
-        Raises:
-            LogError: If the rows cannot be written.
         """
         nothing: list[None] = [None] * len(flats)
         beyond = nothing if violations is None else violations.tolist()
@@ -199,8 +111,8 @@ class RowWriter:
         )  # fmt: skip
         what = kind, task, int(batch)
         rows = [self._row(self._n_rows + i, what, *column) for i, column in enumerate(columns)]
-        self._sink.insert_many(rows)
         self._n_rows += len(rows)
+        self._sink.insert_many(rows)
 
     def _row(
         self,
@@ -214,8 +126,8 @@ class RowWriter:
         traceback: str | None,
         info: Any,
         violation: float | None,
-    ) -> tuple[Any, ...]:
-        """Return the values of a row in the order of the insert statement."""
+    ) -> Row:
+        """Return the values of a row in the order of the columns of the table."""
         value, text = stored_value(fun, exception)
         key = evaluation_id(self.run_id, self.step, number)
         place = key, self.run_id, self.step, number
@@ -229,53 +141,62 @@ class StepLog:
     """Where a local optimisation logs; can be sent to another process.
 
     Args:
-        path: The file.
-        host: The machine on which it lies.
-        run_id: Number of the run in the file.
-        fast_logging: See ``SQLiteLogOptions``.
+        store: The database.
+        host: The machine on which the run began.
+        run_id: Number of the run.
+        started: When it began.
     """
 
-    path: Path
+    store: Store
     host: str
     run_id: int
-    fast_logging: bool
+    started: float
 
     @contextlib.contextmanager
-    def open(self, step: int) -> Iterator[tuple[RowWriter, list[Row]]]:
+    def open(self, step: int) -> Iterator[tuple[RowWriter, list[Kept]]]:
         """Open the log for the rows of a step, which may have rows of an attempt that broke off.
 
         Yields:
-            The writer, and a list of the rows that the process that began the run has to add,
-            because the file is on its machine and not on this one.
+            The writer, and a list that at the end holds the rows that the process of the run has
+            to add, because this one could not.
 
         Raises:
-            LogError: If the file cannot be opened.
+            LogError: If there are too many steps.
         """
         if step > MAX_STEP:
             raise LogError(f"A run can log {MAX_STEP:,} local optimisations, and this is {step:,}.")
-        if platform.node() != self.host:
-            # SQLite cannot be shared by machines, not on a network drive either
-            sink = BufferSink()
-            yield RowWriter(sink, self.run_id, step), sink.rows
+        connection = self._connect()
+        if connection is None:
+            buffer = BufferSink()
+            yield RowWriter(buffer, self.run_id, step), buffer.kept
             return
+        sink = DatabaseSink(self.store, connection, self.run_id, self.started)
         try:
-            connection = connect_for_writing(self.path)
-        except sqlite3.Error as error:
-            raise log_failure("A local optimisation could not open", self.path, error) from error
-        try:
-            tune_connection(connection, fast_logging=self.fast_logging)
-            query = sa.select(sa.func.count()).where(rows_of_step(self.run_id, step))
-            text = str(query.compile(compile_kwargs={"literal_binds": True}))
-            n_rows = connection.execute(text).fetchone()[0]
-            yield RowWriter(FileSink(self.path, connection), self.run_id, step, n_rows), []
+            yield (
+                RowWriter(sink, self.run_id, step, next_row(connection, self.run_id, step)),
+                sink.kept,
+            )
         finally:
+            # the process of the run has the patience to try for longer
+            sink.flush(0.0)
+            with contextlib.suppress(*self.store.errors):
+                sink.connection.close()
+
+    def _connect(self) -> Any:
+        """Return a connection to the log of the run, or None if there is none from here."""
+        if not self.store.is_shared_with(self.host):
+            return None
+        with contextlib.suppress(*self.store.errors):
+            connection = self.store.connect(PATIENCE)
+            if holds_run(connection, self.run_id, self.started):
+                return connection
             connection.close()
+        return None
 
 
-def log_failure(what: str, path: Path, error: Exception) -> LogError:
-    """Return the error that says what could not be written, and what to look at."""
-    return LogError(
-        f"{what} to {path}: {getattr(error, 'orig', error)}. See that the disk has room, "
-        f"that the file may be written and that no other program keeps it locked for longer "
-        f"than {BUSY_TIMEOUT:g} seconds."
-    )
+def next_row(connection: Any, run_id: int, step: int) -> int:
+    """Return the number of the next row of a step."""
+    first, last = (evaluation_id(run_id, number, 0) for number in (step, step + 1))
+    query = f"SELECT max(id) FROM evaluations WHERE id >= {first:d} AND id < {last:d}"
+    largest = connection.execute(query).fetchone()[0]
+    return 0 if largest is None else int(largest) + 1 - first

@@ -1,18 +1,13 @@
 """The tables of a log and how numbers are stored in them.
 
-A log is a SQLite file with two tables. Any SQLite tool reads it; nothing in it is code.
-
-Two numbers in the header of the file say what it is: ``PRAGMA application_id`` that it is a log,
-``PRAGMA user_version`` which version of the tables it holds.
+A log is a database with three tables. Any SQL tool reads it; nothing in it is code.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import sqlite3
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +16,7 @@ from numpy.typing import NDArray
 
 from optimagic_lite.exceptions import LogError
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 APPLICATION_ID = int.from_bytes(b"omlg")
 
 FinalStatus = Literal["complete", "failed", "interrupted"]
@@ -34,6 +29,7 @@ runs = sa.Table(
     sa.Column("run_id", sa.Integer, primary_key=True),
     sa.Column("status", sa.Text, nullable=False, comment="running or a FinalStatus"),
     sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("pid_started", sa.Text, comment="tells a process from a later one of that number"),
     sa.Column("host", sa.Text, nullable=False),
     sa.Column("started", sa.Float, nullable=False, comment="seconds since 1970, UTC"),
     sa.Column("ended", sa.Float, comment="seconds since 1970, UTC"),
@@ -43,8 +39,10 @@ runs = sa.Table(
     sa.Column("param_names", sa.JSON, nullable=False),
     sa.Column("structure", sa.Text, nullable=False, comment="JSON of ParamTree.to_json"),
     sa.Column("start_params", sa.LargeBinary, nullable=False, comment="little-endian float64"),
+    sa.Column("problem", sa.JSON, nullable=False, comment="bounds, constraints, multistart"),
     sa.Column("derivatives", sa.JSON, nullable=False),
     sa.Column("versions", sa.JSON, nullable=False),
+    sa.Column("resumed", sa.JSON, nullable=False, comment="what was here before each resumption"),
     sa.Column("success", sa.Boolean),
     sa.Column("message", sa.Text),
     sa.Column("fun", sa.Float, comment="best value in the user's sign"),
@@ -53,7 +51,14 @@ runs = sa.Table(
 evaluations = sa.Table(
     "evaluations",
     metadata,
-    sa.Column("id", sa.Integer, primary_key=True, comment="(run_id * 2**15 + step) * 2**30 + row"),
+    sa.Column(
+        "id",
+        # SQLite keys its rows by a column that is declared as INTEGER
+        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+        primary_key=True,
+        autoincrement=False,
+        comment="(run_id * 2**15 + step) * 2**30 + row",
+    ),
     sa.Column("run_id", sa.ForeignKey("runs.run_id"), nullable=False),
     sa.Column("step", sa.Integer, nullable=False, comment="0, or the local optimisation, from 1"),
     sa.Column("row", sa.Integer, nullable=False, comment="number within the step, from 0"),
@@ -69,6 +74,31 @@ evaluations = sa.Table(
     sa.Column("violation", sa.Float, comment="of native constraints, beyond their tolerance"),
     # last, so that the other columns are read without it
     sa.Column("params", sa.LargeBinary, nullable=False, comment="little-endian float64"),
+)
+
+# local optimisations that have ended, with all that a resumed run has to know of them
+steps = sa.Table(
+    "steps",
+    metadata,
+    sa.Column("run_id", sa.ForeignKey("runs.run_id"), primary_key=True),
+    sa.Column("step", sa.Integer, primary_key=True, autoincrement=False, comment="from 1"),
+    sa.Column("stop_time", sa.Float, nullable=False, comment="seconds since start of the run"),
+    sa.Column("success", sa.Boolean, comment="whether it converged; NULL: it failed"),
+    sa.Column("message", sa.Text, nullable=False, comment="of the solver, or why it failed"),
+    sa.Column("status", sa.Integer, comment="code of the library"),
+    sa.Column("n_iterations", sa.Integer),
+    sa.Column("fun", sa.Float, comment="best value in the user's sign"),
+    sa.Column("violation", sa.Float, comment="of native constraints there, beyond tolerance"),
+    sa.Column("counts", sa.Text, nullable=False, comment="JSON"),
+    sa.Column("info", sa.Text, nullable=False, comment="JSON of further output of the library"),
+    # what the solver saw: little-endian float64, matrices row by row
+    sa.Column("start", sa.LargeBinary, nullable=False),
+    sa.Column("best_x", sa.LargeBinary),
+    sa.Column("best_gradient", sa.LargeBinary),
+    sa.Column("x", sa.LargeBinary),
+    sa.Column("gradient", sa.LargeBinary),
+    sa.Column("hess", sa.LargeBinary),
+    sa.Column("hess_inv", sa.LargeBinary),
 )
 
 MAX_STEP = (1 << 15) - 1
@@ -87,7 +117,10 @@ def evaluation_id(run_id: int, step: int, row: int) -> int:
 
 
 def rows_of_run(run_id: Any) -> sa.ColumnElement[bool]:
-    """Return the condition that a row belongs to a run."""
+    """Return the condition that a row belongs to a run, whose number may be a column."""
+    if isinstance(run_id, sa.ColumnElement):
+        # keys do not fit into an integer of that column's size
+        run_id = sa.type_coerce(run_id, sa.BigInteger())
     first = evaluation_id(run_id, 0, 0)
     size = _STEPS_PER_RUN * _ROWS_PER_STEP
     return sa.and_(evaluations.c.id >= first, evaluations.c.id < first + size)
@@ -99,61 +132,25 @@ def rows_of_step(run_id: int, step: int) -> sa.ColumnElement[bool]:
     return sa.and_(evaluations.c.id >= first, evaluations.c.id < first + _ROWS_PER_STEP)
 
 
-def page_size(n_params: int) -> int:
-    """Return the page size of a new file; a commit writes whole pages, so small rows want small."""
-    return 1024 if n_params < 64 else 4096
-
-
-def create(connection: sa.Connection) -> None:
-    """Create the tables in an empty database and mark it as a log."""
-    metadata.create_all(connection)
-    connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-
-def holds_log(connection: sqlite3.Connection, path: Path) -> bool:
-    """Tell whether a database is a log that this version knows.
+def require_version(version: int, location: str) -> None:
+    """Refuse a log of another version.
 
     Args:
-        connection: A connection to the database.
-        path: What to call it in messages.
-
-    Returns:
-        True for a log, False for a database without any content.
+        version: That of its tables.
+        location: What to call it in messages.
 
     Raises:
-        LogError: If it is something else, or a log of a newer version.
+        LogError: If this version of the package cannot read it.
     """
-    try:
-        application, version, n_objects = (
-            connection.execute(sql).fetchone()[0]
-            for sql in (
-                "PRAGMA application_id",
-                "PRAGMA user_version",
-                "SELECT count(*) FROM sqlite_master",
-            )
-        )
-    except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:
-            raise
-        raise LogError(
-            f"{path} is no log: it is not even a SQLite database. Choose another path."
-        ) from error
-    if n_objects == 0:
-        return False
-    if application != APPLICATION_ID:
-        raise LogError(
-            f"{path} is no log: it is a SQLite database of another program. Choose another path."
-        )
-    if version != SCHEMA_VERSION:
-        age, advice = ("a newer", "Update optimagic_lite.") if version > SCHEMA_VERSION else (
-            "an older, unreleased", "Read it with that one, or choose another path."
-        )  # fmt: skip
-        raise LogError(
-            f"{path} was written by {age} version of optimagic_lite: its tables have version "
-            f"{version}, and this one knows version {SCHEMA_VERSION}. {advice}"
-        )
-    return True
+    if version == SCHEMA_VERSION:
+        return
+    age, advice = ("a newer", "Update optimagic_lite.") if version > SCHEMA_VERSION else (
+        "an older, unreleased", "Read it with that one, or choose another place."
+    )  # fmt: skip
+    raise LogError(
+        f"{location} was written by {age} version of optimagic_lite: its tables have version "
+        f"{version}, and this one knows version {SCHEMA_VERSION}. {advice}"
+    )
 
 
 def encode(numbers: NDArray[np.float64]) -> bytes:
@@ -168,8 +165,10 @@ def decode(blobs: Sequence[bytes], n_numbers: int) -> NDArray[np.float64]:
 
 
 def storable(text: str | None) -> str | None:
-    """Return a text that UTF-8 knows: half a surrogate pair, as in some file names, has none."""
-    return None if text is None else text.encode(errors="backslashreplace").decode()
+    """Return a text that all databases take: no half surrogate pairs, no zero bytes."""
+    if text is None:
+        return None
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
 
 
 def stored_value(fun: float | None, exception: str | None) -> tuple[float | None, str | None]:

@@ -1,18 +1,15 @@
-"""A run in a log: how it is added and how it ends; ``rows`` has its evaluations."""
+"""A run in a log: how it is added, taken up again and ended; ``rows`` has its evaluations."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import platform
-import sqlite3
 import sys
-import threading
 import time
 import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +17,32 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
+from optimagic_lite.exceptions import LogError, warn_user
 from optimagic_lite.history import Direction, jsonable
-from optimagic_lite.log.files import (
-    checkpoint_until,
-    connect_for_writing,
-    prepare,
-    tune,
-)
-from optimagic_lite.log.rows import FileSink, Row, RowWriter, StepLog, log_failure
+from optimagic_lite.log.processes import process_started
+from optimagic_lite.log.rows import RowWriter, StepLog, next_row
+from optimagic_lite.log.sink import PATIENCE, DatabaseSink
+from optimagic_lite.log.spill import rows_in, spill
+from optimagic_lite.log.statements import Kept
+from optimagic_lite.log.status import GoingOnError, status_now
+from optimagic_lite.log.steps import StepRecord, row_from
+from optimagic_lite.log.store import make_store
 from optimagic_lite.log.tables import (
     FinalStatus,
-    create,
     encode,
-    holds_log,
-    page_size,
+    evaluation_id,
+    evaluations,
     runs,
+    steps,
+    storable,
     stored_value,
 )
-from optimagic_lite.options import SQLiteLogOptions
+from optimagic_lite.log_options import LogOptions
 
 _LIBRARIES = ("optimagic_lite", "jax", "numpy", "scipy", "nlopt", "optimistix", "optax")
+# what a resumed run says of itself before it was resumed
+_ATTEMPT = ("status", "ended", "message", "pid", "host", "algorithm", "algo_options",
+            "derivatives", "versions")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class RunRecord:
         structure: Description of params that ``ParamTree.from_json`` reads.
         start_params: Flat start parameters, shape (n_params,).
         derivatives: Which derivatives are used ("kind") and why ("reason").
+        problem: Bounds, constraints and whatever else a resumed run must share, as JSON knows it.
     """
 
     direction: Direction
@@ -63,138 +67,218 @@ class RunRecord:
     structure: str
     start_params: NDArray[np.float64]
     derivatives: dict[str, str]
+    problem: dict[str, Any] = field(default_factory=dict)
 
 
 class LogWriter:
-    """Add a run to a log; used from one thread.
+    """Add a run to a log, or take one up again; used from one thread.
+
+    What cannot be written while the run goes on is kept and tried again, and at the end written to
+    another file: a log never ends a run.
 
     Args:
         options: Where and how to write.
-        run: What is known of the run. It is added to the file with the status "running".
+        run: What is known of the run. It has the status "running" in the log.
+        resume: Number of the run (``run_id``) to take up again, or None.
 
     Attributes:
-        path: Absolute path of the file.
-        run_id: Number of the run in the file, from 1.
+        run_id: Number of the run in the database, from 1.
+        started: When it began, in seconds since 1970.
         rows: Takes its evaluations; each is committed when ``rows.write`` returns.
 
     Raises:
-        TableExistsError: If the file exists and ``if_database_exists="raise"``.
-        LogError: If the folder does not exist, the file is no log, or it cannot be written.
+        TableExistsError: If the log exists and ``if_database_exists="raise"``.
+        LogError: If there can be no log there, or the run to be taken up is going on.
 
     Example:
+        >>> from optimagic_lite.log_options import SQLiteLogOptions
         >>> run = RunRecord("minimize", "scipy_lbfgsb", {}, ["a"], '{"type": "float"}',
-        ...                 np.zeros(1), {"kind": "exact", "reason": "JAX"})
+        ...                 np.zeros(1), {"kind": "exact", "reason": "JAX"}, {})
         >>> writer = LogWriter(SQLiteLogOptions("run.db"), run)
         >>> writer.rows.write(np.zeros(1), 1.5, 0.0, 0.1, "fun", "start", 0)
         >>> writer.finish("complete", success=True, message="converged", fun=1.5)
     """
 
-    def __init__(self, options: SQLiteLogOptions, run: RunRecord) -> None:
-        self.path = Path(options.path).absolute()
-        prepare(self.path, options.if_database_exists)
-        engine = sa.create_engine(
-            "sqlite://", creator=partial(connect_for_writing, self.path), poolclass=sa.NullPool
-        )
-        with self._translated("The run could not be added"):
-            self._connection = engine.connect()
-            self._raw: Any = self._connection.connection.driver_connection
+    def __init__(self, options: LogOptions, run: RunRecord, resume: int | None = None) -> None:
+        self._store = make_store(options)
+        self._n_params = len(run.start_params)
+        values = _values(run)
+        with self._translated():
+            connection = self._store.create(self._n_params)
             try:
-                self.run_id = self._add_run(run, fast_logging=options.fast_logging)
+                self._run = self._add(connection, values, resume)
+                self._number = self._count_before(connection)
+                n_rows = 0 if resume is None else next_row(connection, self.run_id, 0)
             except BaseException:
-                self._connection.close()
+                connection.close()
                 raise
-        self._sink = FileSink(self.path, self._raw)
-        self.rows = RowWriter(self._sink, self.run_id)
-        self._fast_logging = options.fast_logging
+        self.started: float = self._run["started"]
+        self._sink = DatabaseSink(self._store, connection, self.run_id, self.started, owns_run=True)
+        self.rows = RowWriter(self._sink, self.run_id, n_rows=n_rows)
         self._is_open = True
-        self._stop = threading.Event()
-        # the thread knows the path only, so that a writer that is dropped can end it
-        weakref.finalize(self, self._stop.set)
-        self._checkpoints = threading.Thread(
-            target=checkpoint_until, args=(self.path, self._stop), daemon=True
-        )
-        self._checkpoints.start()
+        self._has_steps = False
+        self._spilled: Path | None = None
+        self._end_keeping = weakref.finalize(self, self._store.keep())
 
-    def _add_run(self, run: RunRecord, *, fast_logging: bool) -> int:
-        # a stranger's file must be refused before anything in it is changed
-        holds_log(self._raw, self.path)
-        tune(self._raw, fast_logging=fast_logging, page_size=page_size(len(run.start_params)))
-        self._raw.execute("BEGIN IMMEDIATE")
-        if not holds_log(self._raw, self.path):
-            create(self._connection)
-        inserted = self._connection.execute(
-            sa.insert(runs),
-            {
-                "status": "running",
-                "pid": os.getpid(),
-                "host": platform.node(),
-                "started": time.time(),
-                "direction": run.direction,
-                "algorithm": run.algorithm,
-                "algo_options": jsonable(run.algo_options),
-                "param_names": list(run.param_names),
-                "structure": run.structure,
-                "start_params": encode(run.start_params),
-                "derivatives": jsonable(run.derivatives),
-                "versions": _versions(),
-            },
-        )
-        self._connection.commit()
-        return inserted.lastrowid
+    @property
+    def run_id(self) -> int:
+        """Number of the run in the database, from 1."""
+        return int(self._run["run_id"])
+
+    @property
+    def place(self) -> tuple[Path | str, int]:
+        """Where the run can be read, and its number there, as readers count."""
+        if self._spilled is not None:
+            return self._spilled, 0
+        return self._store.file or self._store.location, self._number
+
+    def _add(self, connection: Any, values: dict[str, Any], resume: int | None) -> dict[str, Any]:
+        """Add the run, or take it up again; return its row."""
+        with self._store.session(connection) as session:
+            if resume is None:
+                inserted = session.execute(sa.insert(runs), values).inserted_primary_key
+                run_id = inserted[0] if inserted else 0
+                # before others can see the run
+                self._store.adopt(connection, run_id)
+                return values | {"run_id": run_id}
+            is_run = runs.c.run_id == resume
+            old = session.execute(sa.select(runs).where(is_run)).one()
+            status = status_now(self._store, session, old)
+            if status == "running":
+                raise GoingOnError(self._store.location, old.pid, old.host)
+            before = {name: getattr(old, name) for name in _ATTEMPT} | {"status": status}
+            kept = {name: getattr(old, name) for name in ("started", "start_params")}
+            resumed = {"resumed": [*old.resumed, before | {"resumed_at": values["started"]}]}
+            values = values | kept | resumed
+            session.execute(sa.update(runs).where(is_run).values(values))
+            self._store.adopt(connection, resume)
+            return values | {"run_id": resume}
+
+    def _count_before(self, connection: Any) -> int:
+        query = f"SELECT count(*) FROM runs WHERE run_id < {self.run_id:d}"
+        return int(connection.execute(query).fetchone()[0])
 
     def steps(self) -> StepLog:
         """Return where local optimisations log, in this process or in others."""
-        return StepLog(self.path, platform.node(), self.run_id, self._fast_logging)
+        self._has_steps = True
+        return StepLog(self._store, platform.node(), self.run_id, self.started)
 
-    def add(self, rows: list[Row]) -> None:
-        """Add rows that were written elsewhere, in one transaction.
-
-        Raises:
-            LogError: If they cannot be added.
-        """
+    def add(self, rows: list[Kept]) -> None:
+        """Add rows that were written elsewhere and did not reach the log from there."""
         if rows:
-            self._sink.insert_many(rows)
+            self._sink.write(self._numbered(rows))
+
+    def _numbered(self, rows: list[Kept]) -> list[Kept]:
+        """Return rows of one step with numbers after those that the step has already."""
+        columns = evaluations.c.keys()
+        id_at, step_at, row_at = (columns.index(name) for name in ("id", "step", "row"))
+        step, first = rows[0][1][step_at], rows[0][1][row_at]
+        with contextlib.suppress(*self._store.errors):
+            first = max(first, next_row(self._sink.connection, self.run_id, step))
+        shift = first - rows[0][1][row_at]
+        if not shift:
+            return rows
+        numbered = []
+        for table, row in rows:
+            values = list(row)
+            values[row_at] += shift
+            values[id_at] = evaluation_id(self.run_id, step, values[row_at])
+            numbered.append((table, tuple(values)))
+        return numbered
+
+    def add_step(self, record: StepRecord) -> None:
+        """Add a local optimisation that has ended."""
+        self._sink.write([(steps.name, row_from(self.run_id, record))])
 
     def finish(
         self, status: FinalStatus, *, success: bool | None, message: str | None, fun: float | None
     ) -> None:
-        """Mark the run as ended and close the file; a second call does nothing.
+        """Mark the run as ended and close the log; a second call does nothing.
+
+        Warns if rows could not be written to the log, and says where they are.
 
         Args:
             status: How the run ended.
             success: Whether the algorithm reports success; None if it does not say.
             message: What the algorithm says.
             fun: The best value in the user's sign; None if there is none.
-
-        Raises:
-            LogError: If the end cannot be written; the file is closed nevertheless.
         """
         if not self._is_open:
             return
         self._is_open = False
-        values = {
+        end = {
             "status": status,
             "ended": time.time(),
             "success": success,
-            "message": message,
+            "message": storable(message),
             "fun": stored_value(fun, None)[0],
         }
-        try:
-            with self._translated("The end of the run could not be added"):
-                query = sa.update(runs).where(runs.c.run_id == self.run_id).values(values)
-                self._connection.execute(query)
-                self._connection.commit()
-        finally:
-            self._stop.set()
-            self._checkpoints.join()
-            self._connection.close()
+        query = sa.update(runs).where(runs.c.run_id == self.run_id).values(end)
+
+        def write_end(session: sa.Connection) -> None:
+            session.execute(query)
+
+        is_written = self._sink.finish(write_end, PATIENCE)
+        n_kept = len(self._sink.kept)
+        if not is_written:
+            rows = rows_in(self._store, self._sink.connection, self.run_id) + self._sink.rows
+            self._spilled = spill(self._run | end, rows, self._n_params, self._store.file)
+        self._end_keeping()
+        with contextlib.suppress(*self._store.errors):
+            self._sink.connection.close()
+        if not is_written:
+            warn_user(self._warning(n_kept))
+
+    def _warning(self, n_kept: int) -> str:
+        if self._spilled is None:
+            rest = (
+                f"No other file could be written either: {n_kept:,} evaluations are in "
+                "result.history only."
+            )
+        else:
+            rest = f"The run is in {self._spilled} instead, which is a log too."
+            if self._has_steps and self._store.file is None:
+                rest += " It lacks what local optimisations wrote before to the server."
+        reason = " ".join(str(self._sink.error).split()).rstrip(".?")
+        return f"The log {self._store.location} could not be written to the end: {reason}. {rest}"
 
     @contextlib.contextmanager
-    def _translated(self, what: str) -> Iterator[None]:
+    def _translated(self) -> Iterator[None]:
+        failures: tuple[type[Exception], ...] = (*self._store.errors, sa.exc.DBAPIError)
         try:
             yield
-        except (sqlite3.Error, sa.exc.DBAPIError) as error:
-            raise log_failure(what, self.path, error) from error
+        except failures as error:
+            raise LogError(
+                f"The run could not be added to {self._store.location}: "
+                f"{getattr(error, 'orig', error)}. See that the disk has room, that the log may "
+                "be written and that no other program keeps it locked for longer than "
+                f"{PATIENCE:g} seconds."
+            ) from error
+
+
+def _values(run: RunRecord) -> dict[str, Any]:
+    """Return the row of a run that begins now."""
+    return {
+        "status": "running",
+        "pid": os.getpid(),
+        "pid_started": process_started(os.getpid()),
+        "host": platform.node(),
+        "started": time.time(),
+        "ended": None,
+        "direction": run.direction,
+        "algorithm": run.algorithm,
+        "algo_options": jsonable(run.algo_options),
+        "param_names": list(run.param_names),
+        "structure": run.structure,
+        "start_params": encode(run.start_params),
+        "problem": jsonable(run.problem),
+        "derivatives": jsonable(run.derivatives),
+        "versions": _versions(),
+        "resumed": [],
+        "success": None,
+        "message": None,
+        "fun": None,
+    }
 
 
 def _versions() -> dict[str, str]:

@@ -23,7 +23,8 @@ from optimagic_lite.result import OptimizeResult
 from optimagic_lite.tally import Tally
 
 if TYPE_CHECKING:
-    from optimagic_lite.log.rows import Row, RowWriter, StepLog
+    from optimagic_lite.log.rows import RowWriter, StepLog
+    from optimagic_lite.log.statements import Kept
 
 Array = NDArray[np.float64]
 
@@ -72,7 +73,7 @@ class LocalRun:
     result: OptimizeResult | None = None
     failure: TaskFailure | None = None
     is_fatal: bool = False
-    rows: list[Row] = field(default_factory=list)
+    rows: list[Kept] = field(default_factory=list)
     warnings: tuple[Warned, ...] = ()
 
 
@@ -122,11 +123,11 @@ class LocalSolver:
             except Exception as error:
                 is_fatal = not isinstance(error, UserFunctionRuntimeError)
                 return ended(failure=TaskFailure.of(error), is_fatal=is_fatal)
-            result = self.prepared.result(evaluator, outcome, history, None)
+            result = self.prepared.result(evaluator, outcome, history)
             return ended(outcome=outcome, result=result)
 
     @contextlib.contextmanager
-    def _open(self, number: int) -> Iterator[tuple[RowWriter | None, list[Row]]]:
+    def _open(self, number: int) -> Iterator[tuple[RowWriter | None, list[Kept]]]:
         if self.log is None:
             yield None, []
         else:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,20 @@ class Sample:
     xs: Array
     weights: list[float]
     with_start: bool
+
+
+def settled(options: MultistartOptions) -> MultistartOptions:
+    """Return options whose seed is a number, so that the same sample can be drawn again.
+
+    Args:
+        options: As the user gave them. A generator moves on by one number.
+    """
+    seed = options.seed
+    if isinstance(seed, np.random.Generator):
+        return replace(options, seed=int(seed.integers(1 << 62)))
+    if seed is None:
+        return replace(options, seed=secrets.randbits(62))
+    return options
 
 
 def make_sample(problem: Problem, space: Space) -> Sample:

@@ -24,8 +24,11 @@ from optimagic_lite.history import History, MultistartHistory
 from optimagic_lite.multistart.info import MultistartInfo
 from optimagic_lite.multistart.local import LocalRun, LocalSolver, LocalTask, Warned
 from optimagic_lite.multistart.sample import BATCH_SIZE, Sample
+from optimagic_lite.multistart.saved import has_ended, local_run_of, record_of
 from optimagic_lite.parallel import TaskFailure, WorkerDiedError
 from optimagic_lite.prepared import Prepared
+from optimagic_lite.resume import Earlier, warn_if_other
+from optimagic_lite.space.sampling import to_x_rows
 from optimagic_lite.stopping import Stop, StopRun
 from optimagic_lite.tally import Tally
 
@@ -56,6 +59,7 @@ class Multistart:
         explorer: Evaluates the start and the sample, and adds up what local optimisations count.
         exploration: The explorer's history, or None.
         log: Where the run is logged, or None.
+        earlier: What the log says of it, if it is resumed, or None.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class Multistart:
         explorer: Evaluator,
         exploration: History | None,
         log: LogWriter | None,
+        earlier: Earlier | None = None,
     ) -> None:
         assert prepared.problem.multistart is not None
         self._options = prepared.problem.multistart
@@ -73,7 +78,8 @@ class Multistart:
         self._explorer = explorer
         self._exploration = exploration
         self._log = log
-        self._began = time.time()
+        self._earlier = earlier
+        self._began = time.time() if log is None else log.started
         self._runs: list[LocalRun] = []
         self._warned: set[Warned] = set()
 
@@ -90,6 +96,8 @@ class Multistart:
         """
         try:
             self._explorer.start(plain_value, seconds)
+            if self._earlier is not None:
+                warn_if_other(self._explorer.start_fun, self._earlier.start_fun)
             if not self._prepared.space.n_x:
                 return Outcome(True, "No parameter is free.")
             self._explore()
@@ -109,12 +117,30 @@ class Multistart:
         is_jax = explorer.objective.program is not None
         size, first = _JAX_CHUNK if is_jax else cores.n_cores, 0
         enough = _SECONDS_SPREAD if cores.is_spread else _SECONDS_HERE
+        if self._earlier is not None:
+            first = self._take_explored(self._earlier)
         while first < len(xs):
             clock = time.perf_counter()
             explorer.explore(xs[first : first + size], cores)
             first += size
             if not is_jax and time.perf_counter() - clock < enough:
                 size *= 2
+
+    def _take_explored(self, earlier: Earlier) -> int:
+        """Take over what was explored before the run was resumed.
+
+        Returns:
+            How many points of the sample that is, the first ones.
+        """
+        space, sign = self._prepared.space, self._prepared.objective.sign
+        history = earlier.histories[0]
+        at = [i for i, kind in enumerate(history.kind) if kind == "exploration"]
+        flats = history.flat_at(np.array(at, dtype=np.intp)).reshape(len(at), len(space.names))
+        values, violations = (np.array(column)[at] for column in (history.fun, history.violation))
+        n_known = count_leading(space.to_flat_rows(self._sample.xs[: len(at)]), flats)
+        xs = np.concatenate([self._sample.xs[:n_known], to_x_rows(space, flats[n_known:])])
+        self._explorer.take_explored(xs, sign * values, violations)
+        return n_known
 
     def _nothing_explored(self) -> UserFunctionRuntimeError:
         where = "between the (soft) bounds" if self._options.sample is None else "there"
@@ -154,14 +180,17 @@ class Multistart:
         steps = None if self._log is None else self._log.steps()
         solver = LocalSolver(self._prepared, steps, self._began, os.getpid())
         size = options.batch_size or BATCH_SIZE
+        ended = self._ended_before()
         for first in range(0, n_runs, size):
             best = xs[0] if self.best is None else self.best.tally.best_x
             before = self._explorer.tally()
+            numbers = range(first, min(first + size, n_runs))
             tasks = [
                 LocalTask(i + 1, self._mixed(self._sample.weights[i], best, xs[i]), before)
-                for i in range(first, min(first + size, n_runs))
+                for i in numbers
+                if i + 1 not in ended
             ]
-            self._run_batch(solver, tasks)
+            self._run_batch(solver, tasks, [ended[i + 1] for i in numbers if i + 1 in ended])
             if self._is_stopped or self.n_discoveries >= options.convergence_max_discoveries:
                 break
 
@@ -170,24 +199,44 @@ class Multistart:
         # of equal points the mixture is that point, despite rounding
         return np.asarray(np.clip(x + weight * (best - x), space.lower, space.upper))
 
-    def _run_batch(self, solver: LocalSolver, tasks: list[LocalTask]) -> None:
-        """Run local optimisations; take them over in their order, so that cores do not matter."""
-        done: dict[int, LocalRun] = {}
+    def _ended_before(self) -> dict[int, LocalRun]:
+        """Return the local optimisations, by number, that ended before the run was resumed."""
+        if self._earlier is None:
+            return {}
+        prepared, histories = self._prepared, self._earlier.histories
+        return {
+            number: local_run_of(record, prepared, histories[number])
+            for number, record in self._earlier.steps.items()
+        }
+
+    def _run_batch(
+        self, solver: LocalSolver, tasks: list[LocalTask], ended: list[LocalRun]
+    ) -> None:
+        """Run local optimisations; take them over in their order, so that cores do not matter.
+
+        Args:
+            solver: Runs one.
+            tasks: Those to be run.
+            ended: Those of the same batch that ended before the run was resumed.
+        """
+        done = {found.number: found for found in ended}
         try:
             with contextlib.closing(self._options.cores.as_completed(solver, tasks)) as results:
                 for i, found in results:
-                    done[i] = self._received(tasks[i], found)
-                    self._pass_on(done[i])
+                    received = self._received(tasks[i], found)
+                    done[received.number] = received
+                    self._pass_on(received)
                     if self._log is not None:
-                        self._log.add(done[i].rows)
-                    self._raise(done[i])
+                        self._log.add(received.rows)
+                    self._raise(received)
+                    self._save(received)
                     # on other cores it has begun, and what it evaluates counts
-                    if _is_stopped(done[i]) and not self._options.cores.is_spread:
+                    if _is_stopped(received) and not self._options.cores.is_spread:
                         break
         except KeyboardInterrupt as interrupt:
             interrupted = getattr(interrupt, "local_run", None)
             if interrupted is not None:
-                done[len(tasks)] = interrupted
+                done[interrupted.number] = interrupted
             raise
         finally:
             for _, found in sorted(done.items()):
@@ -211,6 +260,12 @@ class Multistart:
             if warning not in self._warned:
                 self._warned.add(warning)
                 warnings.warn_explicit(*warning)
+
+    def _save(self, found: LocalRun) -> None:
+        """Note in the log that a local optimisation need not be repeated."""
+        if self._log is not None and has_ended(found):
+            stop_time = time.time() - self._began
+            self._log.add_step(record_of(found, self._prepared, stop_time))
 
     def _raise(self, found: LocalRun) -> None:
         """Raise what made a local optimisation fail, if that ends the run."""
@@ -249,7 +304,14 @@ class Multistart:
     @property
     def history(self) -> History | None:
         """The history of the best local optimisation."""
-        return self._exploration if self.best is None else self.best.history
+        return self._explored_rows if self.best is None else self.best.history
+
+    @property
+    def _explored_rows(self) -> History | None:
+        """The history of the exploration, with what was there before the run was resumed."""
+        if self._exploration is None or self._earlier is None:
+            return self._exploration
+        return self._earlier.histories[0].joined([self._exploration])
 
     @property
     def info(self) -> MultistartInfo:
@@ -259,14 +321,15 @@ class Multistart:
         shape = len(self._optima), prepared.space.n_x
         starts = np.reshape([found.start for found in self._optima], shape)
         local = [found.history for found in self._runs if found.history is not None]
-        exploration = self._exploration
         return MultistartInfo(
             local_optima=[found.result for found in self._optima if found.result is not None],
             failures=[_last_line(found.failure) for found in self._runs if found.failure],
             exploration_results=(prepared.objective.sign * values).tolist(),
             n_discoveries=self.n_discoveries,
             n_explored=len(explored[0]),
-            history=None if exploration is None else MultistartHistory(exploration, tuple(local)),
+            history=None
+            if self._explored_rows is None
+            else MultistartHistory(self._explored_rows, tuple(local)),
             _tree=prepared.space.tree,
             _starts=prepared.space.to_flat_rows(starts),
             _sample=prepared.space.to_flat_rows(xs),
@@ -332,6 +395,13 @@ def _ranked(xs: Array, values: Array, violations: Array) -> tuple[Array, Array]:
 def _is_stopped(found: LocalRun) -> bool:
     """Tell whether a callback has ended a local optimisation."""
     return found.outcome is not None and found.outcome.status == Stop.CALLBACK.status
+
+
+def count_leading(points: Array, others: Array) -> int:
+    """Return how many rows, from the first on, are the same up to rounding; shapes (k, n)."""
+    n = min(len(points), len(others))
+    is_same = np.isclose(points[:n], others[:n], rtol=_ROUNDING, atol=_ROUNDING).all(axis=1)
+    return n if is_same.all() else int(np.argmin(is_same))
 
 
 def count_close(points: Array, point: Array, xtol_rel: float) -> int:

@@ -137,9 +137,9 @@ def _find_history(result: Any, what: str) -> History | MultistartHistory:
     if isinstance(result, (History, MultistartHistory)):
         return result
     if isinstance(result, (str, Path)):
-        from optimagic_lite.log.reader import SQLiteLogReader
+        from optimagic_lite.log.reader import open_reader
 
-        return SQLiteLogReader(result).read_multistart_history()
+        return open_reader(result).read_multistart_history()
     if not hasattr(result, "history"):
         raise TypeError(
             f"Cannot plot {what}: it is of type {type(result).__name__!r}, but must be a result "
