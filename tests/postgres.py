@@ -1,12 +1,14 @@
 """A PostgreSQL server of our own for tests: `pytest_plugins = ["postgres"]` gives the fixtures.
 
-Tests that use it are of the xdist group "postgres", so that one server is enough.
+Each process of pytest starts one when it needs it, in about two seconds. Tests that use it are of
+the xdist group "postgres", so that one process does.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -32,6 +34,15 @@ def find_programs() -> Path | None:
     folders = [Path(found).parent] if found else []
     folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     return next((f for f in folders if (f / "initdb").exists() and (f / "postgres").exists()), None)
+
+
+def find_port() -> int:
+    """Return a port that is free, and that the system gives to no connection meanwhile."""
+    for port in random.sample(range(20_000, 30_000), 100):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no port is free")
 
 
 @dataclass
@@ -61,9 +72,7 @@ class Server:
             "initdb", "--username", USER, "--pwfile", str(password), "--auth", "scram-sha-256",
             "--encoding", "UTF8", "--no-locale", "--no-sync", "--pgdata", str(self.folder / "data"),
         )  # fmt: skip
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = find_port()
 
     def start(self) -> None:
         """Start it, and wait until it answers."""

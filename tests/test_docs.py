@@ -19,6 +19,8 @@ import pytest
 
 import optimagic_lite as om
 
+pytest_plugins = ["postgres"]
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -55,11 +57,19 @@ def calls_of_main(commands: str) -> str:
     return "".join(lines)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def mark_page(page: Path) -> Any:
+    """Keep pages that need a database together with other tests that do."""
+    needs_postgres = "LOG_URL" in page.read_text(encoding="utf-8")
+    return pytest.param(page, marks=pytest.mark.xdist_group("postgres") if needs_postgres else ())
+
+
+@pytest.mark.parametrize("page", [mark_page(page) for page in PAGES], ids=page_name)
 def test_examples_of_a_page_run(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    if "LOG_URL" in page.read_text(encoding="utf-8"):
+        monkeypatch.setenv("LOG_URL", request.getfixturevalue("postgres").url())
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for code, expected in examples(page):
         stdout = io.StringIO()

@@ -36,9 +36,10 @@ _HELD = (
     "(SELECT oid FROM pg_database WHERE datname = current_database())"
 )
 _RIGHTS = (
-    f" Ask the owner of the database to run CREATE SCHEMA {_SCHEMA} AUTHORIZATION ... with the "
-    "name of the user or, if there is a log already, GRANT USAGE ON SCHEMA "
-    f"{_SCHEMA} TO ... and GRANT SELECT ON ALL TABLES IN SCHEMA {_SCHEMA} TO ... for reading it."
+    f" Ask the owner of the database to run CREATE SCHEMA {_SCHEMA} AUTHORIZATION ..., with the "
+    f"name of the user, or, if there is a log already, GRANT USAGE ON SCHEMA {_SCHEMA} TO ... and "
+    f"GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA {_SCHEMA} TO ... and GRANT USAGE ON ALL "
+    f"SEQUENCES IN SCHEMA {_SCHEMA} TO ...; to read, USAGE ON SCHEMA and SELECT are enough."
 )
 # where a connection remembers which runs were there before it looked at the tables
 _LIVED = "optimagic_lite_lived"
@@ -63,8 +64,10 @@ class PostgresStore:
 
     @property
     def errors(self) -> tuple[type[Exception], ...]:
-        """What psycopg raises."""
-        return (_psycopg().Error,)
+        """What psycopg raises; nothing where it is missing."""
+        with contextlib.suppress(NotInstalledError):
+            return (_psycopg().Error,)
+        return ()
 
     @property
     def location(self) -> str:
@@ -79,7 +82,10 @@ class PostgresStore:
     def check(self) -> None:
         """See ``Store``."""
         with self._connected() as connection:
-            self._check(_look(connection, self.location))
+            found = _look(connection, self.location)
+            self._check(found)
+            if not _may_write(connection, found):
+                raise LogError(f"The user in {self.location} may not add a run.{_RIGHTS}")
 
     def _check(self, found: _Found) -> None:
         if found.version is None or self.options.if_database_exists == "replace":
@@ -259,6 +265,20 @@ def _look(connection: Any, location: str) -> _Found:
         )
     # somebody has made it for a user who may not do so
     return _Found(has_schema=True, version=None)
+
+
+def _may_write(connection: Any, found: _Found) -> bool:
+    """Tell whether the user may add a run to what was found."""
+    if not found.has_schema:
+        query = "SELECT has_database_privilege(current_database(), 'CREATE')"
+    elif found.version is None:
+        query = f"SELECT has_schema_privilege('{_SCHEMA}', 'CREATE')"
+    else:
+        query = (
+            "SELECT bool_and(has_table_privilege(oid, 'INSERT')) FROM pg_class "
+            f"WHERE relkind = 'r' AND relnamespace = '{_SCHEMA}'::regnamespace"
+        )
+    return bool(connection.execute(query).fetchone()[0])
 
 
 def _session(

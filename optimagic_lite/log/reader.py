@@ -296,7 +296,7 @@ class LogReader:
             of_run = _select_rows(header, _HISTORY_KINDS).where(fun.is_not(None))
             # of those that violate constraints least, the lowest
             keys = sa.func.coalesce(evaluations.c.violation, 0.0), order, evaluations.c.id
-            return header, connection.execute(of_run.order_by(*keys)).first()
+            return header, connection.execute(of_run.order_by(*keys).limit(1)).first()
 
         header, found = self.query(query)
         return None if found is None else evaluation_from(header, self._tree(header), found)

@@ -11,12 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from optimagic_lite.exceptions import LogError
+from optimagic_lite.exceptions import LogError, NotInstalledError
 from optimagic_lite.history import Kind, Task
-from optimagic_lite.log.sink import PATIENCE, BufferSink, DatabaseSink, Sink
+from optimagic_lite.log.sink import ATTEMPT, PATIENCE, BufferSink, DatabaseSink, Sink
 from optimagic_lite.log.statements import Kept, Row, holds_run
 from optimagic_lite.log.store import Store
 from optimagic_lite.log.tables import MAX_STEP, encode, evaluation_id, storable, stored_value
+
+# runs whose log took nothing at the end of the last step in this process: the next step does not
+# wait for it as long again
+_refused: set[tuple[str, int]] = set()
 
 
 class RowWriter:
@@ -165,32 +169,43 @@ class StepLog:
         """
         if step > MAX_STEP:
             raise LogError(f"A run can log {MAX_STEP:,} local optimisations, and this is {step:,}.")
-        connection = self._connect()
-        if connection is None:
+        found = self._connect(step)
+        if found is None:
             buffer = BufferSink()
             yield RowWriter(buffer, self.run_id, step), buffer.kept
             return
+        connection, n_rows = found
         sink = DatabaseSink(self.store, connection, self.run_id, self.started)
         try:
-            yield (
-                RowWriter(sink, self.run_id, step, next_row(connection, self.run_id, step)),
-                sink.kept,
-            )
+            yield RowWriter(sink, self.run_id, step, n_rows), sink.kept
         finally:
             # the process of the run has the patience to try for longer
-            sink.flush(0.0)
+            is_written = sink.flush(0.0)
+            (_refused.discard if is_written else _refused.add)(self._place)
             with contextlib.suppress(*self.store.errors):
                 sink.connection.close()
 
-    def _connect(self) -> Any:
-        """Return a connection to the log of the run, or None if there is none from here."""
+    @property
+    def _place(self) -> tuple[str, int]:
+        return self.store.location, self.run_id
+
+    def _connect(self, step: int) -> tuple[Any, int] | None:
+        """Return a connection to the log of the run, and the number of the next row of a step.
+
+        Returns None if the log cannot be reached from here.
+        """
         if not self.store.is_shared_with(self.host):
             return None
-        with contextlib.suppress(*self.store.errors):
-            connection = self.store.connect(PATIENCE)
+        with contextlib.ExitStack() as stack:
+            # on another machine the driver may be missing
+            stack.enter_context(contextlib.suppress(NotInstalledError, *self.store.errors))
+            patience = ATTEMPT if self._place in _refused else PATIENCE
+            connection = self.store.connect(patience)
+            stack.callback(connection.close)
             if holds_run(connection, self.run_id, self.started):
-                return connection
-            connection.close()
+                n_rows = next_row(connection, self.run_id, step)
+                stack.pop_all()
+                return connection, n_rows
         return None
 
 

@@ -16,7 +16,7 @@ from optimagic_lite.log.tables import evaluations
 PATIENCE = 30.0  # seconds for which a row waits for a database that others keep busy
 _RETRY_INTERVAL = 1.0  # seconds between attempts to write what is kept
 _RETRY_SHARE = 0.1  # of the time of a run, at most, is spent in such attempts
-_ATTEMPT = 0.1  # seconds that such an attempt waits
+ATTEMPT = 0.1  # seconds that such an attempt waits
 
 
 class Sink(Protocol):
@@ -145,7 +145,7 @@ class DatabaseSink:
         give_up = time.monotonic() + patience
         while True:
             try:
-                self._write_anew(last, max(give_up - time.monotonic(), _ATTEMPT))
+                self._write_anew(last, max(give_up - time.monotonic(), ATTEMPT))
             except self._failures as error:
                 self.error = error
                 left = give_up - time.monotonic()

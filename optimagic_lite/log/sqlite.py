@@ -92,15 +92,22 @@ class SQLiteStore:
     def check(self) -> None:
         """See ``Store``."""
         path = self.path
-        if not path.parent.is_dir():
+        try:
+            has_folder, is_folder, exists = path.parent.is_dir(), path.is_dir(), path.exists()
+        except (OSError, ValueError) as error:
+            raise self._not_there(error) from error
+        if not has_folder:
             raise LogError(
                 f"The folder {path.parent} of the log {path.name!r} does not exist. Create it "
                 "first, or choose another path."
             )
-        if path.is_dir():
+        if is_folder:
             raise LogError(f"{path} is a folder; the path of a log must be a file.")
-        if self.options.if_database_exists == "raise" and path.exists():
+        if self.options.if_database_exists == "raise" and exists:
             raise self._exists()
+
+    def _not_there(self, error: Exception) -> LogError:
+        return LogError(f"The log {self.path} cannot be created: {error}.")
 
     def _exists(self) -> TableExistsError:
         return TableExistsError(
@@ -146,7 +153,7 @@ class SQLiteStore:
             if self.options.if_database_exists == "raise":
                 raise self._exists() from error
         except OSError as error:
-            raise LogError(f"The log {self.path} cannot be created: {error}.") from error
+            raise self._not_there(error) from error
 
     def connect(self, timeout: float) -> sqlite3.Connection:
         """See ``Store``; a file that was deleted is not made anew."""
