@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import random
 import shutil
 import signal
@@ -63,8 +64,9 @@ class Server:
         """Make its files."""
         if os.getuid() == 0:
             # it refuses to be run by root
-            self._as_user = {"user": "nobody", "group": "nogroup", "extra_groups": []}
-            shutil.chown(self.folder, "nobody", "nogroup")
+            nobody = pwd.getpwnam("nobody")
+            self._as_user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+            os.chown(self.folder, nobody.pw_uid, nobody.pw_gid)
         password = self.folder / "password"
         password.write_text(PASSWORD)
         password.chmod(0o644)
@@ -81,6 +83,11 @@ class Server:
             "port": self.port,
             "unix_socket_directories": "",
             "fsync": "off",
+            "full_page_writes": "off",
+            "autovacuum": "off",
+            "wal_level": "minimal",
+            "max_wal_senders": "0",
+            "jit": "off",
             "shared_buffers": "16MB",
             "max_connections": "40",
         }

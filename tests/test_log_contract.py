@@ -575,6 +575,9 @@ def test_a_run_that_goes_on_is_running_and_one_without_a_process_died(log):
     assert log.reader().runs()["status"].tolist() == ["running"]
     log.query("UPDATE runs SET pid_started = 'another time'")
     assert log.reader().runs()["status"].tolist() == ["died"]
+    # numbers of processes say nothing of another machine
+    log.query("UPDATE runs SET host = 'elsewhere'")
+    assert log.reader().runs()["status"].tolist() == ["running"]
     finish(writer)
     assert log.reader().runs()["status"].tolist() == ["complete"]
 

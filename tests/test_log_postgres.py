@@ -135,6 +135,26 @@ def test_a_run_outlives_its_server_and_is_all_in_a_file(postgres, url, tmp_path,
 
 
 @pytest.mark.usefixtures("impatient")
+def test_what_local_optimisations_could_not_write_is_in_the_file(
+    postgres, url, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    writer = open_log(url)
+    write(writer, [1.0])
+    with writer.steps().open(1) as (rows, kept):
+        rows.write(np.zeros(2), 2.0, 0, 1, "fun", "start", 0)
+        postgres.stop()
+        for value in (3.0, 4.0):
+            rows.write(np.zeros(2), value, 0, 1, "fun", "path", 1)
+    writer.add(kept)
+    with pytest.warns(UserWarning, match="lacks what local optimisations wrote before"):
+        finish(writer)
+
+    frame = open_reader(writer.place[0]).to_frame()
+    assert frame[["step", "fun"]].to_numpy().tolist() == [[0, 1.0], [1, 3.0], [1, 4.0]]
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_log_that_is_replaced_takes_no_rows_of_a_run_before(url, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first = open_log(url)

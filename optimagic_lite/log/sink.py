@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ PATIENCE = 30.0  # seconds for which a row waits for a database that others keep
 _RETRY_INTERVAL = 1.0  # seconds between attempts to write what is kept
 _RETRY_SHARE = 0.1  # of the time of a run, at most, is spent in such attempts
 ATTEMPT = 0.1  # seconds that such an attempt waits
+_MEMORY = 1 << 28  # bytes of rows, at most, that are remembered although a server has them
 
 
 class Sink(Protocol):
@@ -66,8 +68,8 @@ class DatabaseSink:
     Attributes:
         connection: As given, or a later one.
         kept: Rows that are not written yet, with their tables.
-        written: Those that are, where a server has them: it may be gone for good, or forget the
-            last ones if it dies.
+        written: The last of those that are, where a server has them: it may be gone for good, or
+            forget the last ones if it dies.
         error: Why, if there are any.
     """
 
@@ -76,7 +78,8 @@ class DatabaseSink:
     ) -> None:
         self.connection = connection
         self.kept: list[Kept] = []
-        self.written: list[Kept] = []
+        self.written: deque[Kept] = deque()
+        self._n_bytes = 0
         self.error: Exception | None = None
         self._remembers = store.file is None
         self._store = store
@@ -101,7 +104,7 @@ class DatabaseSink:
             raise
         else:
             if self._remembers:
-                self.written.append((evaluations.name, row))
+                self._remember([(evaluations.name, row)])
 
     def insert_many(self, rows: list[Row]) -> None:
         """Write rows in one transaction, or keep them: all of them or none."""
@@ -126,7 +129,7 @@ class DatabaseSink:
     @property
     def rows(self) -> list[Kept]:
         """All rows that are known here."""
-        return self.written + self.kept
+        return [*self.written, *self.kept]
 
     def flush(self, patience: float) -> bool:
         """Try to write what is kept; arguments and value as for ``finish``."""
@@ -190,8 +193,12 @@ class DatabaseSink:
             raise
 
     def _remember(self, rows: list[Kept]) -> None:
-        if self._remembers:
-            self.written.extend(rows)
+        if not self._remembers:
+            return
+        self.written.extend(rows)
+        self._n_bytes += sum(_size(kept) for kept in rows)
+        while self._n_bytes > _MEMORY:
+            self._n_bytes -= _size(self.written.popleft())
 
     def _forgotten(self, connection: Any) -> list[Kept]:
         """Return rows that were written and are not there any more."""
@@ -219,6 +226,11 @@ class DatabaseSink:
         self.flush(0.0)
         took = time.monotonic() - began
         self._next_attempt = began + max(_RETRY_INTERVAL, took / _RETRY_SHARE)
+
+
+def _size(kept: Kept) -> int:
+    """Return about how many bytes a row takes."""
+    return 1_000 + sum(len(value) for value in kept[1] if isinstance(value, (bytes, str)))
 
 
 class RunGoneError(Exception):

@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 BUSY_TIMEOUT = 30.0  # seconds
 _CHECKPOINT_INTERVAL = 1.0  # seconds
+_CHECKPOINT_WAIT = 0.1  # seconds that a checkpoint waits for others, who may then wait for it
+_WAL_PAGES = 1 << 14  # beyond which the WAL file is begun anew
 _SLICE = 0.5  # seconds that SQLite waits at a time; meanwhile it is deaf to Ctrl-C
 _COMPANIONS = ("-wal", "-shm", "-journal")
 
@@ -229,15 +231,17 @@ class SQLiteStore:
         A file without a write-ahead log is read as if it never changed, because SQLite would
         otherwise create files next to it. If a writer comes meanwhile, the question is repeated.
         """
+        # behind a link, since the write-ahead log lies beside the file itself
+        path = self.path.resolve()
         while True:
-            state = state_of(self.path)
+            state = state_of(path)
             failure: Exception | None = None
             try:
-                with open_for_reading(self.path, has_wal=state.has_wal) as connection:
+                with open_for_reading(path, has_wal=state.has_wal) as connection:
                     answer = question(connection)
             except (sqlite3.DatabaseError, sa.exc.DBAPIError, FileNotFoundError) as error:
                 failure = error
-            if not state.has_wal and state != state_of(self.path):
+            if not state.has_wal and state != state_of(path):
                 continue
             if failure is not None:
                 raise _unreadable(self.path, failure) from failure
@@ -275,12 +279,20 @@ def _checkpoint_until(store: SQLiteStore, stop: threading.Event) -> None:
     while not stopped:
         with (
             contextlib.suppress(sqlite3.Error),
-            contextlib.closing(store.connect(0.0)) as connection,
+            contextlib.closing(store.connect(_CHECKPOINT_WAIT)) as connection,
         ):
             while not stopped:
                 stopped = stop.wait(_CHECKPOINT_INTERVAL)
-                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                _checkpoint(connection)
         stopped = stopped or stop.wait(_CHECKPOINT_INTERVAL)
+
+
+def _checkpoint(connection: sqlite3.Connection) -> None:
+    n_pages = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]
+    # that lets rows in while it works, and as long as there are some that it has not copied, the
+    # file grows; the other one keeps them waiting, but not for long: most are copied already
+    if n_pages > _WAL_PAGES:
+        connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
 
 
 @dataclass(frozen=True)
