@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
@@ -119,11 +119,20 @@ def log_options_at(location: str | Path) -> LogOptions:
 def read_log_options(logging: Any) -> LogOptions | None:
     """Return the options that an argument ``logging`` means; None for no log.
 
+    A path becomes absolute, because a criterion may change the folder.
+
     Raises:
         LogError: If it means nothing.
     """
     if logging is None or logging is False:
         return None
+    options = _read(logging)
+    if isinstance(options, SQLiteLogOptions):
+        return replace(options, path=Path(options.path).absolute())
+    return options
+
+
+def _read(logging: Any) -> LogOptions:
     if isinstance(logging, (SQLiteLogOptions, PostgresLogOptions)):
         return logging
     if isinstance(logging, (str, Path)):

@@ -12,7 +12,7 @@ import jax
 
 from optimagic_lite.algorithms.base import Outcome, run
 from optimagic_lite.evaluator import Evaluator
-from optimagic_lite.exceptions import InvalidFunctionError, UserFunctionRuntimeError
+from optimagic_lite.exceptions import InvalidFunctionError, UserFunctionRuntimeError, warn_user
 from optimagic_lite.failures import ErrorPolicy
 from optimagic_lite.history import Direction
 from optimagic_lite.log_options import PostgresLogOptions, SQLiteLogOptions
@@ -320,7 +320,7 @@ def _solve(
     finally:
         evaluator.close_progress()
         if log is not None:
-            log.finish(
+            trouble = log.finish(
                 status,
                 success=outcome.success,
                 message=outcome.message,
@@ -329,6 +329,18 @@ def _solve(
             # known now only, because a log that cannot be written to the end is continued elsewhere
             for found in results:
                 found.log_path, found.log_run = log.place
+            if trouble is not None:
+                _tell(trouble)
+
+
+def _tell(trouble: str) -> None:
+    """Warn, but where warnings are errors, do not replace an error that is under way."""
+    try:
+        warn_user(trouble)
+    except UserWarning as warning:
+        if warning.__context__ is None:
+            raise
+        warning.__context__.add_note(trouble)
 
 
 def _progress(problem: Problem) -> Progress | None:

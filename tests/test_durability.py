@@ -514,6 +514,35 @@ def test_the_other_file_is_there_before_the_warning_is_an_error(log):
     assert len(SQLiteLogReader("run.spilled.db").read_history()) == 300
 
 
+def test_a_warning_that_is_an_error_replaces_no_error_that_is_under_way(log):
+    def fail():
+        log.unlink()
+        raise ValueError("broken")
+
+    with pytest.raises(om.exceptions.UserFunctionRuntimeError, match="broken") as caught:
+        solve(Criterion({50: fail}), log)
+    assert any("could not be written" in note for note in caught.value.__notes__)
+    assert caught.value.partial_result.log_path == log.with_name("run.spilled.db")
+
+
+def test_who_does_not_want_to_wait_at_the_end_loses_nothing(log, monkeypatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sink.DatabaseSink, "finish", interrupt)
+    with pytest.warns(UserWarning, match="waiting for it was interrupted") as caught:
+        result = solve(Criterion(), log)
+    check_spilled(result, log.with_name("run.spilled.db"), caught)
+
+
+def test_a_criterion_that_changes_the_folder_does_not_move_the_log(log, monkeypatch):
+    monkeypatch.chdir(log.parent)
+    (log.parent / "elsewhere").mkdir()
+    result = solve(Criterion({1: lambda: os.chdir("elsewhere")}), "run.db")
+    assert result.log_path == log
+    assert holds(log, result)
+
+
 def test_runs_that_lose_one_log_each_find_a_file_of_their_own(log):
     results = []
 

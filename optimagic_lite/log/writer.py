@@ -17,7 +17,7 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from optimagic_lite.exceptions import LogError, warn_user
+from optimagic_lite.exceptions import LogError
 from optimagic_lite.history import Direction, jsonable
 from optimagic_lite.log.processes import process_started
 from optimagic_lite.log.rows import RowWriter, StepLog, next_row
@@ -38,6 +38,8 @@ from optimagic_lite.log.tables import (
     stored_value,
 )
 from optimagic_lite.log_options import LogOptions
+
+_PATIENCE_OF_A_USER = 3.0  # seconds, after Ctrl-C
 
 _LIBRARIES = ("optimagic_lite", "jax", "numpy", "scipy", "nlopt", "optimistix", "optax")
 # what a resumed run says of itself before it was resumed
@@ -195,19 +197,20 @@ class LogWriter:
 
     def finish(
         self, status: FinalStatus, *, success: bool | None, message: str | None, fun: float | None
-    ) -> None:
+    ) -> str | None:
         """Mark the run as ended and close the log; a second call does nothing.
-
-        Warns if rows could not be written to the log, and says where they are.
 
         Args:
             status: How the run ended.
             success: Whether the algorithm reports success; None if it does not say.
             message: What the algorithm says.
             fun: The best value in the user's sign; None if there is none.
+
+        Returns:
+            What the user must know if the log could not be written to the end; None if it was.
         """
         if not self._is_open:
-            return
+            return None
         self._is_open = False
         end = {
             "status": status,
@@ -221,23 +224,23 @@ class LogWriter:
         def write_end(session: sa.Connection) -> None:
             session.execute(query)
 
-        is_written = self._sink.finish(write_end, PATIENCE)
-        n_kept = len(self._sink.kept)
+        patience = _PATIENCE_OF_A_USER if status == "interrupted" else PATIENCE
+        try:
+            is_written = self._sink.finish(write_end, patience)
+        except KeyboardInterrupt:
+            # who does not want to wait loses nothing either
+            is_written, self._sink.error = False, LogError("waiting for it was interrupted")
         if not is_written:
             rows = rows_in(self._store, self._sink.connection, self.run_id) + self._sink.rows
             self._spilled = spill(self._run | end, rows, self._n_params, self._store.file)
         self._end_keeping()
         with contextlib.suppress(*self._store.errors):
             self._sink.connection.close()
-        if not is_written:
-            warn_user(self._warning(n_kept))
+        return None if is_written else self._trouble()
 
-    def _warning(self, n_kept: int) -> str:
+    def _trouble(self) -> str:
         if self._spilled is None:
-            rest = (
-                f"No other file could be written either: {n_kept:,} evaluations are in "
-                "result.history only."
-            )
+            rest = "No other file could be written either: only result.history has the whole run."
         else:
             rest = f"The run is in {self._spilled} instead, which is a log too."
             if self._has_steps and self._store.file is None:

@@ -237,6 +237,8 @@ class Multistart:
             interrupted = getattr(interrupt, "local_run", None)
             if interrupted is not None:
                 done[interrupted.number] = interrupted
+                if self._log is not None:
+                    self._log.add(interrupted.rows)
             raise
         finally:
             for _, found in sorted(done.items()):
