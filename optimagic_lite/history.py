@@ -227,7 +227,9 @@ class History:
         """Return a history with the rows of others after those of this one."""
         out = History(self.direction, self._structure)
         for part in (self, *others):
-            first = out._batches[-1] + 1 if out._batches else 0
+            # parts of a run that was resumed go on counting, others begin anew
+            later = out._batches[-1] + 1 - part._batches[0] if out._batches and len(part) else 0
+            first = max(0, later)
             columns = zip(
                 part._flat, part._fun, part._start, part._stop, part._task, part._kind,
                 (first + batch for batch in part._batches), part._violation, part.info,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -225,15 +226,16 @@ def _optimize(direction: Direction, arguments: dict[str, Any]) -> OptimizeResult
         prepared = prepare(problem, space)
         if problem.check_derivatives and prepared.start.error is None:
             _check_derivatives(problem)
-        log = _open_log(prepared, earlier)
-        if sample is None:
-            return _run_once(prepared, log, earlier)
-        return _run_multistart(prepared, sample, log, earlier)
+        with _open_log(prepared, earlier) as log:
+            if sample is None:
+                return _run_once(prepared, log, earlier)
+            return _run_multistart(prepared, sample, log, earlier)
 
 
 def _run_once(prepared: Prepared, log: LogWriter | None, earlier: Earlier | None) -> OptimizeResult:
     history = prepared.history()
     before = None if earlier is None else earlier.tally(prepared)
+    is_called = prepared.start.raw is not None
     evaluator = prepared.evaluator(
         history=history,
         log=_rows(log),
@@ -243,17 +245,22 @@ def _run_once(prepared: Prepared, log: LogWriter | None, earlier: Earlier | None
     )
 
     def solve(plain_value: Any, seconds: float) -> Outcome:
-        if earlier is not None:
-            earlier.check_value(prepared, plain_value)
+        if earlier is not None and is_called:
+            total = prepared.objective.kind.total(plain_value)
+            earlier.check_value(prepared, prepared.objective.sign * total)
         try:
             return run(prepared.problem.algorithm, evaluator, plain_value, seconds)
         finally:
-            if before is not None:
+            if earlier is not None and before is not None:
                 evaluator.absorb(before)
+                if not is_called:
+                    earlier.check_value(prepared, evaluator.start_fun)
 
     def result(outcome: Outcome) -> OptimizeResult:
         found = prepared.result(evaluator, outcome, history)
-        return found if earlier is None else earlier.joined(found)
+        if earlier is None:
+            return found
+        return earlier.joined(found, evaluator.best_violation, prepared.objective.sign)
 
     return _solve(prepared, evaluator, log, solve, result)
 
@@ -324,7 +331,7 @@ def _solve(
                 status,
                 success=outcome.success,
                 message=outcome.message,
-                fun=evaluator.best_fun,
+                fun=results[-1].fun if results else evaluator.best_fun,
             )
             # known now only, because a log that cannot be written to the end is continued elsewhere
             for found in results:
@@ -384,10 +391,12 @@ def _check_log(problem: Problem) -> None:
     make_store(problem.logging).check()
 
 
-def _open_log(prepared: Prepared, earlier: Earlier | None) -> LogWriter | None:
+@contextlib.contextmanager
+def _open_log(prepared: Prepared, earlier: Earlier | None) -> Iterator[LogWriter | None]:
     problem, space = prepared.problem, prepared.space
     if problem.logging is None:
-        return None
+        yield None
+        return
     from optimagic_lite.log.writer import LogWriter, RunRecord
 
     record = RunRecord(
@@ -400,7 +409,12 @@ def _open_log(prepared: Prepared, earlier: Earlier | None) -> LogWriter | None:
         derivatives=dataclasses.asdict(prepared.objective.derivatives),
         problem=describe_problem(problem),
     )
-    return LogWriter(problem.logging, record, None if earlier is None else earlier.run_id)
+    log = LogWriter(problem.logging, record, None if earlier is None else earlier.run_id)
+    try:
+        yield log
+    finally:
+        # an interrupt may come before anything else looks after the log
+        log.finish("interrupted", success=None, message=None, fun=None)
 
 
 def _rows(log: LogWriter | None) -> RowWriter | None:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from optimagic_lite.exceptions import LogError, LogMissingError, warn_user
+from optimagic_lite.exceptions import LogError, LogMissingError, listed, warn_user
 from optimagic_lite.history import History, jsonable
 from optimagic_lite.log_options import LogOptions
 from optimagic_lite.options import MultistartOptions, read_scaling
 from optimagic_lite.prepared import Prepared
-from optimagic_lite.problem import Problem
+from optimagic_lite.problem import Problem, make_problem_space
 from optimagic_lite.result import OptimizeResult
 from optimagic_lite.space.limits import describe_limits
 from optimagic_lite.space.trees import ParamTree
@@ -31,6 +31,8 @@ Resume = bool | Literal["if_exists"]
 
 # values at one point by another program, or on another machine, agree to that
 _ROUNDING = 1e-6
+# params further apart are not the same
+_MOVED = 1e-12
 # what is drawn depends on these
 _DRAWN = ("sampling_distribution", "sampling_method", "seed")
 
@@ -62,27 +64,28 @@ class Earlier:
     steps: dict[int, StepRecord]
 
     def tally(self, prepared: Prepared) -> Tally:
-        """Return what was counted outside of local optimisations, and the best point.
-
-        Args:
-            prepared: The problem, whose start is the best point of all.
-        """
+        """Return what was counted outside of local optimisations, without a best point."""
         known = {name: self.counts.get(name, 0) for name in Tally.COUNTS}
-        best_f = math.inf if self.best is None else prepared.objective.sign * self.best_fun
-        return Tally(**known, best_x=prepared.space.x0, best_f=best_f,
-                     best_violation=self.best_violation if self.best is not None else math.inf,
-                     best_gradient=None, has_failed_at_best=False)  # fmt: skip
+        return Tally(
+            **known,
+            best_x=prepared.space.x0,
+            best_f=math.inf,
+            best_violation=math.inf,
+            best_gradient=None,
+            has_failed_at_best=False,
+        )
 
-    def check_value(self, prepared: Prepared, plain_value: Any) -> None:
+    def check_value(self, prepared: Prepared, value: float) -> None:
         """Warn of a criterion that is another one than that of the log.
 
         Args:
-            prepared: The problem, whose start is the best point of all.
-            plain_value: What fun is there, to be minimized; NaN if it is not known yet.
+            prepared: The problem.
+            value: What fun is at its start, in the user's sign; NaN if that is not known.
         """
-        found = prepared.objective.sign * prepared.objective.kind.total(plain_value)
-        if self.best is not None:
-            warn_if_other(found, self.best_fun)
+        # open forms of constraints and bounds move a start that lies on an edge
+        at = prepared.space.to_flat(prepared.space.x0)
+        if self.best is not None and np.allclose(at, self.best, rtol=_MOVED, atol=0):
+            warn_if_other(value, self.best_fun)
 
     @property
     def start_fun(self) -> float:
@@ -90,14 +93,34 @@ class Earlier:
         funs = self.histories[0].fun
         return funs[0] if funs else math.nan
 
-    def joined(self, result: OptimizeResult) -> OptimizeResult:
-        """Return the result of a local algorithm that went on, as that of the whole run."""
-        history = self.histories[0]
-        return replace(
+    def joined(self, result: OptimizeResult, violation: float, sign: float) -> OptimizeResult:
+        """Return the result of a local algorithm that went on, as that of the whole run.
+
+        Args:
+            result: What was found since the run goes on.
+            violation: Largest violation of native constraints there, beyond their tolerance.
+            sign: 1 to minimize, else -1.
+        """
+        tree, history = ParamTree(result.params), self.histories[0]
+        start_fun = self.start_fun if math.isfinite(self.start_fun) else result.start_fun
+        whole = replace(
             result,
-            start_params=ParamTree(result.params).to_params(self.start),
-            start_fun=self.start_fun,
+            start_params=tree.to_params(self.start),
+            start_fun=start_fun,
             history=None if result.history is None else history.joined([result.history]),
+        )
+        if self.best is None or (self.best_violation, sign * self.best_fun) >= (
+            violation,
+            sign * result.fun,
+        ):
+            return whole
+        # nothing since then was as good
+        return replace(
+            whole,
+            params=tree.to_params(self.best),
+            fun=self.best_fun,
+            jac=None,
+            max_constraint_violation=self.best_violation,
         )
 
 
@@ -171,9 +194,8 @@ def find_earlier(problem: Problem, resume: Resume) -> Earlier | None:
     found.compare("", *_comparable(run.problem, describe_problem(problem)))
     if problem.multistart is not None:
         found.compare("algorithm", run.algorithm, problem.algorithm.name)
-        start = tree.start_values().tolist()
-        named = (dict(zip(tree.names, v, strict=True)) for v in (run.start_params.tolist(), start))
-        found.compare("start params", *named)
+        space = make_problem_space(problem)
+        found.compare_numbers("start params", tree.names, run.start_params, space.to_flat(space.x0))
     found.refuse()
     best = reader.find_best()
     return Earlier(
@@ -213,7 +235,7 @@ def resumed(problem: Problem, earlier: Earlier | None) -> Problem:
 
 def _checked(resume: Any, options: LogOptions | None) -> LogOptions | None:
     """Return where the run to be resumed is; None if nothing is to be resumed."""
-    if resume not in (True, False, "if_exists"):
+    if not isinstance(resume, (bool, str)) or resume not in (True, False, "if_exists"):
         raise LogError(f"resume must be True, False or 'if_exists', not {resume!r}.")
     if not resume:
         return None
@@ -231,8 +253,10 @@ def _comparable(
     old: Mapping[str, Any], new: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return descriptions without what a resumed run may change."""
-    names = {"bounds", "constraints"}
-    out = tuple({name: d[name] for name in names} for d in (old, new))
+    out = tuple({name: d[name] for name in ("bounds", "constraints")} for d in (old, new))
+    if sorted(map(repr, out[0]["constraints"])) == sorted(map(repr, out[1]["constraints"])):
+        # in another order
+        out[0]["constraints"] = out[1]["constraints"]
     both = (old["multistart"], new["multistart"])
     if None in both:
         for part, options in zip(out, both, strict=True):
@@ -240,7 +264,8 @@ def _comparable(
         return out[0], out[1]
     for part, description in zip(out, (old, new), strict=True):
         drawn = {name: description["multistart"][name] for name in _DRAWN}
-        if new["multistart"]["seed"] is None:
+        if not isinstance(new["multistart"]["seed"], int):
+            # none, or a generator: that of the log is used
             drawn["seed"] = None
         # what the solvers saw is in the log
         part |= {"multistart": drawn, **{n: description[n] for n in ("scaling", "bounds_as")}}
@@ -257,6 +282,11 @@ class _Comparison:
     def compare(self, what: str, old: Any, new: Any) -> None:
         """Note in which places two descriptions differ."""
         self._differences += _differences(what, old, new)
+
+    def compare_numbers(self, what: str, names: list[str], old: Array, new: Array) -> None:
+        """Note which numbers differ by more than rounding, by their names."""
+        for i in np.flatnonzero(~np.isclose(old, new, rtol=_MOVED, atol=_MOVED)).tolist():
+            self.compare(f"{what}, {names[i]}", float(old[i]), float(new[i]))
 
     def refuse(self) -> None:
         """Raise an error that names the differences, if there are any."""
@@ -279,8 +309,16 @@ def _differences(what: str, old: Any, new: Any) -> Iterator[str]:
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for i, (a, b) in enumerate(zip(old, new, strict=True)):
             yield from _differences(f"{what}, number {i}", a, b)
-    elif old != new:
+    elif isinstance(old, list) and isinstance(new, list):
+        yield f"{what}: {len(old)} in the log, {len(new)} now{_only(old, new)}{_only(new, old)}"
+    elif not (old == new or (old != old and new != new)):  # two NaN are the same
         yield f"{what}: {_worded(old)} in the log, {_worded(new)} now"
+
+
+def _only(some: list[Any], others: list[Any]) -> str:
+    """Return in words what is in one list only."""
+    alone = [_worded(entry) for entry in some if entry not in others]
+    return f"; without a counterpart: {listed(alone, 5)}" if alone else ""
 
 
 def _worded(value: Any) -> str:

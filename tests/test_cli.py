@@ -136,8 +136,8 @@ def forget_the_end(path, pid):
     """Make the only run of a log one that did not end."""
     engine = sa.create_engine(f"sqlite:///{path}")
     with engine.begin() as connection:
-        ask = "UPDATE runs SET status = 'running', ended = NULL, fun = NULL, message = NULL, pid = "
-        connection.execute(sa.text(f"{ask}{pid}"))
+        ask = "UPDATE runs SET status = 'running', ended = NULL, fun = NULL, message = NULL, "
+        connection.execute(sa.text(f"{ask} pid_started = NULL, pid = {pid}"))
     engine.dispose()
 
 
@@ -155,7 +155,8 @@ def own_log(tmp_path):
 
 
 def test_a_run_that_goes_on_shows_what_is_there(run, own_log):
-    forget_the_end(own_log, os.getpid())
+    # of another process than this one, which knows what it writes
+    forget_the_end(own_log, os.getppid())
     best = om.SQLiteLogReader(own_log).best().fun
 
     row = columns_of(run("runs", own_log)[1]).iloc[0]
@@ -362,6 +363,13 @@ def test_a_log_is_not_written_over(run, own_log, tmp_path, command):
 
     assert (status, target.read_bytes()) == (1, before)
     assert "is the log itself" in err
+
+
+def test_an_ending_that_says_nothing_is_an_error(run, log):
+    status, _, err = run("export", log, "-o", "all.xlsx")
+    assert status == 1
+    assert "does not say what to write" in err
+    assert not Path("all.xlsx").exists()
 
 
 def test_a_file_that_cannot_be_written_is_an_error(run, log):

@@ -147,8 +147,8 @@ def test_steps_that_have_ended_are_told_from_those_that_go_on(path):
     insert(connection, [make_row(step, 0, 1.0, 5.0) for step in (1, 2, 3)])
     for step, success in [(1, True), (2, None)]:
         connection.execute(
-            "INSERT INTO steps (run_id, step, stop_time, success, message, counts, info, start) "
-            "VALUES (1, ?, 6.0, ?, 'over', '{}', '{}', x'')",
+            "INSERT INTO steps (run_id, step, stop_time, success, message, counts, info, start, "
+            "origin) VALUES (1, ?, 6.0, ?, 'over', '{}', '{}', x'', x'')",
             (step, success),
         )
     connection.commit()

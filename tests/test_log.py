@@ -343,8 +343,8 @@ def test_the_columns_are_those_of_the_schema_version():
     ]  # fmt: skip
     assert tables.steps.c.keys() == [
         "run_id", "step", "stop_time", "success", "message", "status", "n_iterations", "fun",
-        "violation", "counts", "info", "start", "best_x", "best_gradient", "x", "gradient",
-        "hess", "hess_inv",
+        "violation", "counts", "info", "start", "origin", "best_x", "best_gradient", "x",
+        "gradient", "hess", "hess_inv",
     ]  # fmt: skip
 
 

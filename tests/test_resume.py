@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
 
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 
 import optimagic_lite as om
@@ -177,6 +179,57 @@ def test_fixed_params_may_be_resumed_at_their_values_only(log):
         solve(Counted(), log, True, constraints=fixed, params=(2.0, 2.5))
 
 
+@pytest.mark.parametrize("bounds_as", ["bounds", "transform"])
+def test_a_best_point_on_an_edge_keeps_its_value(log, bounds_as):
+    problem = {
+        "fun": lambda x: float(np.sum((x - np.array([-4.0, 2.0])) ** 2)),
+        "params": np.zeros(2),
+        "bounds": BOX,
+        "logging": log,
+    }
+    found = om.minimize(**problem, algorithm="scipy_lbfgsb")
+    assert found.params[0] == -3
+    # an open form of the bound cannot begin there
+    few = {"stopping_maxfun": 2}
+    result = om.minimize(
+        **problem, algorithm="nlopt_bobyqa", algo_options=few, bounds_as=bounds_as, resume=True
+    )
+    assert result.params.tolist() == found.params.tolist()
+    assert result.fun == found.fun == problem["fun"](result.params)
+    assert om.SQLiteLogReader(log).runs()["fun"].tolist() == [found.fun]
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_other_data_are_noticed_in_the_same_process_too(log, shift):
+    @om.mark.least_squares
+    def residuals(params, y):
+        return jnp.exp(params[0] * jnp.arange(3.0)) + params[1] - y
+
+    y = np.array([1.0, 2.0, 4.5])
+    problem = {"fun": residuals, "params": np.zeros(2), "algorithm": "scipy_ls_lm", "logging": log}
+    om.minimize(**problem, fun_kwargs={"y": y}, algo_options={"stopping_maxfun": 4})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        om.minimize(**problem, fun_kwargs={"y": y + shift}, resume=True)
+    assert [("the same fun" in str(w.message)) for w in caught] == [True] * bool(shift)
+
+
+def test_batches_are_those_of_the_log(log):
+    few = {"stopping_maxfun": 3}
+    solve(Banana(), log, algo_options=few)
+    result = solve(Banana(), log, True, algo_options=few)
+    assert result.history.batches == om.SQLiteLogReader(log).read_history().batches
+
+
+def test_a_run_that_failed_at_its_start_may_begin_well_the_second_time(log):
+    with pytest.raises(om.exceptions.UserFunctionRuntimeError):
+        solve(lambda x: math.nan, log)
+    result = solve(Counted(), log, True)
+    assert result.start_fun == 52.5
+    with pytest.raises(om.exceptions.UserFunctionRuntimeError):
+        solve(lambda x: math.nan, log, True)
+
+
 def test_without_a_history_the_rest_is_the_same(log):
     interrupted(log, 10)
     result = solve(Counted(), log, True, collect_history=False)
@@ -241,6 +294,10 @@ def test_more_optimisations_and_points_may_be_asked_for_later(log):
     first = result.multistart_info.local_optima[:6]
     logged = om.SQLiteLogReader(log).read_steps()
     assert [r.fun for r in first] == [s.fun for s in logged[:6]]
+    # the best points that none has begun with come next
+    origins = [step.arrays["origin"].tolist() for step in logged]
+    ranked = [point.tolist() for point in result.multistart_info.exploration_sample]
+    assert origins[6:] == [point for point in ranked if point not in origins[:6]][:2]
 
 
 def test_a_sample_without_a_seed_is_drawn_again(log):
@@ -252,6 +309,23 @@ def test_a_sample_without_a_seed_is_drawn_again(log):
     sample = {tuple(p) for p in result.multistart_info.exploration_sample}
     assert {tuple(p) for p in explored} <= sample
     assert len(sample) == 40
+
+
+def test_a_generator_is_a_seed_that_the_log_knows(log):
+    options = replace(OPTIONS, seed=np.random.default_rng(3))
+    interrupted(log, 60, multistart=options)
+    fun = Counted()
+    result = solve(fun, log, True, multistart=replace(OPTIONS, seed=np.random.default_rng(8)))
+    assert result.multistart_info.n_explored == 40
+    assert fun.n_calls < 300
+
+
+@pytest.mark.parametrize("point", [0.2, -3.0])
+def test_a_start_that_the_space_moves_is_the_same_start(log, point):
+    problem = {"params": (point, 1.0), "bounds_as": "transform", "multistart": OPTIONS}
+    expected = comparable(solve(Counted(), **problem))
+    interrupted(log, 60, **problem)
+    assert comparable(solve(Counted(), log, True, **problem)) == expected
 
 
 @pytest.mark.parametrize("sample", [None, [[1.0, 1.0], [-2.0, 0.5], [0.4, 0.4]]])
@@ -344,11 +418,14 @@ def test_killed_on_two_cores_it_goes_on(log, whole):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"params": (2.5, 2.5, 0.0), "bounds": None}, r"names of params: \['0', '1'\] in the log"),
+        (
+            {"params": (2.5, 2.5, 0.0), "bounds": None},
+            "names of params: 2 in the log, 3 now; without a counterpart: '2'",
+        ),
         ({"bounds": None}, "bounds, lower, 0: -3.0 in the log, nothing now"),
         (
             {"constraints": om.FixedConstraint(lambda x: x[1])},
-            r"constraints: \[\] in the log, \[{'type': 'fixed', 'params': \[\['1'\]\]",
+            r"constraints: 0 in the log, 1 now; without a counterpart: {'type': 'fixed', 'params'",
         ),
         ({"multistart": OPTIONS}, "multistart: False in the log, True now"),
     ],
@@ -379,6 +456,26 @@ def test_another_multistart_problem_is_refused(log, change, message):
     interrupted(log, 60, multistart=OPTIONS)
     with pytest.raises(LogError, match=message):
         solve(Counted(), log, True, **({"multistart": OPTIONS} | change))
+
+
+def test_problems_are_the_same_however_their_parts_are_made(log):
+    class Limit:
+        def __call__(self, x):
+            return x["value"]["a"]
+
+    def again():
+        rows = pd.DataFrame({"value": [2.5, 2.5], "note": [math.nan, None]}, index=["a", "b"])
+        between = om.NonlinearConstraint(func=Limit(), lower_bound=-2)
+        total = om.LinearConstraint(weights=np.ones(2), upper_bound=9.0)
+        return rows, [between, total]
+
+    params, constraints = again()
+    problem = {"algorithm": "scipy_slsqp", "logging": log, "bounds": om.Bounds(lower=-3, upper=3)}
+    fun = lambda p: float((p["value"] ** 2).sum())  # noqa: E731
+    om.minimize(fun, params, constraints=constraints, **problem)
+    params, constraints = again()
+    result = om.minimize(fun, params, constraints=constraints[::-1], resume=True, **problem)
+    np.testing.assert_allclose(result.params["value"], 0, atol=1e-6)
 
 
 def test_another_direction_is_refused(log):

@@ -119,7 +119,8 @@ def test_watching_ends_with_the_run(path, watch_in_terminal):
 
 def mark_as_running(path, pid):
     connection = sqlite3.connect(path)
-    connection.execute("UPDATE runs SET status = 'running', ended = NULL, pid = ?", (pid,))
+    ask = "UPDATE runs SET status = 'running', ended = NULL, pid_started = NULL, pid = ?"
+    connection.execute(ask, (pid,))
     connection.commit()
     connection.close()
 
@@ -136,7 +137,8 @@ def test_run_whose_process_is_gone_has_died(path, capsys):
 
 def test_interrupt_ends_watching_and_not_the_run(path, capsys, monkeypatch):
     minimize(path)
-    mark_as_running(path, os.getpid())
+    # not this process, which knows what it writes
+    mark_as_running(path, os.getppid())
 
     def interrupt(seconds):
         raise KeyboardInterrupt

@@ -77,7 +77,7 @@ def _add_export(commands: Any) -> None:
     parser.add_argument(
         "--format",
         choices=("csv", "parquet"),
-        help="default: what the ending of FILE says, or csv; parquet needs FILE",
+        help="default: what the ending of FILE says, csv without one; parquet needs FILE",
     )
     _add_output(parser, "default: the standard output", Path)
 

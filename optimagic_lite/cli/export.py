@@ -28,15 +28,20 @@ def export(location: str, run: int, kind: Format | None, output: Path | None) ->
     Args:
         location: Path or URL of the log.
         run: Which run, as a Python index.
-        kind: None takes it from the ending of the file, or CSV.
+        kind: None takes it from the ending of the file; CSV if there is no file.
         output: File; None means the standard output, as CSV.
 
     Raises:
-        CommandError: If there is no such run or the file cannot be written.
+        CommandError: If there is no such run, or the file cannot be written or has no known ending.
         LogError: If the log cannot be read.
         NotInstalledError: If the format is Parquet and pyarrow is not installed.
     """
     refuse_log_as_output(location, output)
+    if output is not None and kind is None and output.suffix not in (".csv", ".parquet"):
+        raise CommandError(
+            f"The ending of {output} does not say what to write: choose .csv or .parquet, or add "
+            "--format csv or --format parquet."
+        )
     with refusing(IndexError):
         frame = _storable(open_log(location).to_frame(run))
     if output is None:

@@ -26,6 +26,11 @@ def process_started(pid: int) -> str | None:
     return f"{boot} {fields[19]}".strip()
 
 
+def is_this_process(pid: int, started: str | None) -> bool:
+    """Tell whether a process of this machine is the one that asks; arguments as of ``is_alive``."""
+    return pid == os.getpid() and started in (None, process_started(pid))
+
+
 def is_alive(pid: int, started: str | None) -> bool:
     """Tell whether a process of this machine is there.
 

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from optimagic_lite.exceptions import LogError
-from optimagic_lite.log.processes import is_alive
+from optimagic_lite.log.processes import is_alive, is_this_process
 from optimagic_lite.log.store import Store
 
 
@@ -22,6 +22,11 @@ class GoingOnError(LogError):
         )
 
 
+# the runs that this process is writing, and when they began: where one is broken off in a bad
+# moment, the process may live on
+WRITING: set[tuple[int, float]] = set()
+
+
 def status_now(store: Store, connection: sa.Connection, header: Any) -> str:
     """Return the status of a run: "died" if it did not end, and its process is gone.
 
@@ -33,6 +38,8 @@ def status_now(store: Store, connection: sa.Connection, header: Any) -> str:
     if header.status != "running":
         return str(header.status)
     is_here = header.host == platform.node()
+    if is_here and is_this_process(header.pid, header.pid_started):
+        return "running" if (header.run_id, header.started) in WRITING else "died"
     if is_here and is_alive(header.pid, header.pid_started):
         return "running"
     # a process on another machine cannot be asked, but perhaps the database knows of it

@@ -16,7 +16,7 @@ from optimagic_lite.log.tables import decode, encode, storable, value_from
 
 Array = NDArray[np.float64]
 
-_ARRAYS = ("start", "best_x", "best_gradient", "x", "gradient", "hess", "hess_inv")
+_ARRAYS = ("start", "origin", "best_x", "best_gradient", "x", "gradient", "hess", "hess_inv")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,8 @@ class StepRecord:
         violation: Largest violation of native constraints there, beyond their tolerance.
         counts: What was counted, by name.
         info: Further output of the library, as JSON knows it.
-        arrays: What the solver saw: "start", "best_x", "best_gradient", "x" (its last point),
+        arrays: What the solver saw: "start", "origin" (the explored point of which that was made),
+            "best_x", "best_gradient", "x" (its last point),
             "gradient", all of shape (n_x,), "hess" and "hess_inv", of shape (n_x, n_x); those that
             are not known are left out.
     """

@@ -93,6 +93,7 @@ steps = sa.Table(
     sa.Column("info", sa.Text, nullable=False, comment="JSON of further output of the library"),
     # what the solver saw: little-endian float64, matrices row by row
     sa.Column("start", sa.LargeBinary, nullable=False),
+    sa.Column("origin", sa.LargeBinary, nullable=False, comment="the explored point behind it"),
     sa.Column("best_x", sa.LargeBinary),
     sa.Column("best_gradient", sa.LargeBinary),
     sa.Column("x", sa.LargeBinary),

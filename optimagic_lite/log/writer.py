@@ -24,7 +24,7 @@ from optimagic_lite.log.rows import RowWriter, StepLog, next_row
 from optimagic_lite.log.sink import PATIENCE, DatabaseSink
 from optimagic_lite.log.spill import rows_in, spill
 from optimagic_lite.log.statements import Kept
-from optimagic_lite.log.status import GoingOnError, status_now
+from optimagic_lite.log.status import WRITING, GoingOnError, status_now
 from optimagic_lite.log.steps import StepRecord, row_from
 from optimagic_lite.log.store import make_store
 from optimagic_lite.log.tables import (
@@ -121,6 +121,9 @@ class LogWriter:
         self._has_steps = False
         self._spilled: Path | None = None
         self._end_keeping = weakref.finalize(self, self._store.keep())
+        key = self.run_id, self.started
+        self._end_writing = weakref.finalize(self, WRITING.discard, key)
+        WRITING.add(key)
 
     @property
     def run_id(self) -> int:
@@ -149,7 +152,7 @@ class LogWriter:
             if status == "running":
                 raise GoingOnError(self._store.location, old.pid, old.host)
             before = {name: getattr(old, name) for name in _ATTEMPT} | {"status": status}
-            kept = {name: getattr(old, name) for name in ("started", "start_params")}
+            kept = {name: getattr(old, name) for name in ("started", "start_params", "problem")}
             resumed = {"resumed": [*old.resumed, before | {"resumed_at": values["started"]}]}
             values = values | kept | resumed
             session.execute(sa.update(runs).where(is_run).values(values))
@@ -212,6 +215,14 @@ class LogWriter:
         if not self._is_open:
             return None
         self._is_open = False
+        try:
+            return self._finish(status, success, message, fun)
+        finally:
+            self._end_writing()
+
+    def _finish(
+        self, status: FinalStatus, success: bool | None, message: str | None, fun: float | None
+    ) -> str | None:
         end = {
             "status": status,
             "ended": time.time(),

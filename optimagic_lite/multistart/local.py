@@ -36,11 +36,13 @@ class LocalTask:
     Args:
         number: Its number, from 1.
         start: Where it begins, shape (n_x,).
+        origin: The explored point of which the start is made, shape (n_x,).
         before: What was counted and found before.
     """
 
     number: int
     start: Array
+    origin: Array
     before: Tally
 
 
@@ -55,6 +57,7 @@ class LocalRun:
     Args:
         number: Its number, from 1.
         start: Where it began, shape (n_x,).
+        origin: The explored point of which the start was made, shape (n_x,).
         tally: Counts and best point.
         history: Its evaluations, or None.
         outcome: What the solver reported; None if it failed.
@@ -67,6 +70,7 @@ class LocalRun:
 
     number: int
     start: Array
+    origin: Array
     tally: Tally
     history: History | None = None
     outcome: Outcome | None = None
@@ -113,7 +117,8 @@ class LocalSolver:
             )
 
             def ended(**what: Any) -> LocalRun:
-                return LocalRun(number, x0, evaluator.tally(), history, rows=rows, **what)
+                tally = evaluator.tally()
+                return LocalRun(number, x0, task.origin, tally, history, rows=rows, **what)
 
             try:
                 outcome = run(self.prepared.problem.algorithm, evaluator)

@@ -49,6 +49,7 @@ def record_of(found: LocalRun, prepared: Prepared, stop_time: float) -> StepReco
     tally, outcome = found.tally, found.outcome
     arrays = {
         "start": found.start,
+        "origin": found.origin,
         "best_x": tally.best_x,
         "best_gradient": tally.best_gradient,
     }
@@ -95,7 +96,7 @@ def local_run_of(record: StepRecord, prepared: Prepared, history: History) -> Lo
         best_gradient=arrays.get("best_gradient"),
         has_failed_at_best=bool(record.counts["has_failed_at_best"]),
     )
-    found = LocalRun(record.step, arrays["start"], tally, kept)
+    found = LocalRun(record.step, arrays["start"], arrays["origin"], tally, kept)
     if record.success is None:
         return replace(found, failure=TaskFailure(UserFunctionRuntimeError(record.message), ""))
     outcome = Outcome(

@@ -139,7 +139,9 @@ class Multistart:
         values, violations = (np.array(column)[at] for column in (history.fun, history.violation))
         n_known = count_leading(space.to_flat_rows(self._sample.xs[: len(at)]), flats)
         xs = np.concatenate([self._sample.xs[:n_known], to_x_rows(space, flats[n_known:])])
-        self._explorer.take_explored(xs, sign * values, violations)
+        # of another sample; open forms of constraints and bounds cannot reach all of them
+        is_same = _are_same(space.to_flat_rows(xs), flats)
+        self._explorer.take_explored(xs[is_same], sign * values[is_same], violations[is_same])
         return n_known
 
     def _nothing_explored(self) -> UserFunctionRuntimeError:
@@ -181,12 +183,18 @@ class Multistart:
         solver = LocalSolver(self._prepared, steps, self._began, os.getpid())
         size = options.batch_size or BATCH_SIZE
         ended = self._ended_before()
+        origins = _origins(xs, n_runs, ended)
         for first in range(0, n_runs, size):
             best = xs[0] if self.best is None else self.best.tally.best_x
             before = self._explorer.tally()
             numbers = range(first, min(first + size, n_runs))
             tasks = [
-                LocalTask(i + 1, self._mixed(self._sample.weights[i], best, xs[i]), before)
+                LocalTask(
+                    i + 1,
+                    self._mixed(self._sample.weights[i], best, origins[i]),
+                    origins[i],
+                    before,
+                )
                 for i in numbers
                 if i + 1 not in ended
             ]
@@ -250,8 +258,9 @@ class Multistart:
         if isinstance(found, TaskFailure):
             # the worker died again and again, or could not even begin
             nothing = Tally(0, 0, 0, 0, 0, 0, task.start, np.inf, np.inf, None, False)
+            at = task.number, task.start, task.origin
             is_fatal = not isinstance(found.exception, WorkerDiedError)
-            return LocalRun(task.number, task.start, nothing, failure=found, is_fatal=is_fatal)
+            return LocalRun(*at, nothing, failure=found, is_fatal=is_fatal)
         if found.result is None:
             return found
         return replace(found, result=self._prepared.with_inference(found.result))
@@ -394,6 +403,23 @@ def _ranked(xs: Array, values: Array, violations: Array) -> tuple[Array, Array]:
     return xs[order], values[order]
 
 
+def _origins(xs: Array, n_runs: int, ended: dict[int, LocalRun]) -> list[Array]:
+    """Return the explored point of each local optimisation: the best that none has begun with yet.
+
+    Args:
+        xs: Explored points, the best first, shape (k, n_x).
+        n_runs: Number of local optimisations.
+        ended: Those that ended before the run was resumed, by number.
+    """
+    taken = {found.origin.tobytes() for found in ended.values()}
+    left = (x for x in xs if x.tobytes() not in taken)
+    # if bits differ after all, one point more may be needed than is left
+    return [
+        ended[number].origin if number in ended else next(left, xs[number - 1])
+        for number in range(1, n_runs + 1)
+    ]
+
+
 def _is_stopped(found: LocalRun) -> bool:
     """Tell whether a callback has ended a local optimisation."""
     return found.outcome is not None and found.outcome.status == Stop.CALLBACK.status
@@ -402,8 +428,14 @@ def _is_stopped(found: LocalRun) -> bool:
 def count_leading(points: Array, others: Array) -> int:
     """Return how many rows, from the first on, are the same up to rounding; shapes (k, n)."""
     n = min(len(points), len(others))
-    is_same = np.isclose(points[:n], others[:n], rtol=_ROUNDING, atol=_ROUNDING).all(axis=1)
+    is_same = _are_same(points[:n], others[:n])
     return n if is_same.all() else int(np.argmin(is_same))
+
+
+def _are_same(points: Array, others: Array) -> NDArray[np.bool_]:
+    """Tell which rows are the same up to rounding; shapes (k, n)."""
+    is_close = np.isclose(points, others, rtol=_ROUNDING, atol=_ROUNDING)
+    return np.asarray(is_close.all(axis=1))
 
 
 def count_close(points: Array, point: Array, xtol_rel: float) -> int:

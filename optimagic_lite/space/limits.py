@@ -62,4 +62,4 @@ def _options(constraint: Constraint) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """Return functions by their names: addresses in memory differ from process to process."""
-    return getattr(value, "__qualname__", repr(value)) if callable(value) else value
+    return getattr(value, "__qualname__", type(value).__qualname__) if callable(value) else value
