@@ -46,7 +46,7 @@ def make_record(**changes):
 
 
 def finish(writer, fun=1.0):
-    writer.finish("complete", success=True, message="converged", fun=fun)
+    return writer.finish("complete", success=True, message="converged", fun=fun)
 
 
 def write_values(writer, funs, kind="path"):

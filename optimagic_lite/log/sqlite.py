@@ -376,12 +376,13 @@ def holds_log(connection: sqlite3.Connection, path: Path) -> bool:
         LogError: If it is something else, or a log of a newer version.
     """
     try:
-        application, version, n_objects = (
+        # what is in it comes first: a process that makes a log meanwhile writes all three at once
+        n_objects, application, version = (
             connection.execute(sql).fetchone()[0]
             for sql in (
+                "SELECT count(*) FROM sqlite_master",
                 "PRAGMA application_id",
                 "PRAGMA user_version",
-                "SELECT count(*) FROM sqlite_master",
             )
         )
     except sqlite3.DatabaseError as error:
