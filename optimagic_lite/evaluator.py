@@ -297,6 +297,8 @@ class Evaluator:
             self._evaluate(x, "start")
             self._check_agreement(plain_value)
         else:
+            # the run begins with that call
+            self._begin -= seconds
             failure = self._trouble(plain_value, None)
             if failure is not None:
                 raise self._fail(x, failure, (0.0, seconds), "fun", "start")

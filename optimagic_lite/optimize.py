@@ -260,7 +260,8 @@ def _run_once(prepared: Prepared, log: LogWriter | None, earlier: Earlier | None
         found = prepared.result(evaluator, outcome, history)
         if earlier is None:
             return found
-        return earlier.joined(found, evaluator.best_violation, prepared.objective.sign)
+        joined = earlier.joined(found, evaluator.best_violation, prepared.objective.sign)
+        return prepared.with_inference(joined)
 
     return _solve(prepared, evaluator, log, solve, result)
 

@@ -173,7 +173,10 @@ class Prepared:
         )
 
     def with_inference(self, result: OptimizeResult) -> OptimizeResult:
-        """Return a result that knows of precision, which is lost on the way between processes."""
+        """Return a result that knows of precision at its params.
+
+        That is lost on the way between processes, and changes with the params.
+        """
         return replace(result, _inference=self._inference(result.params))
 
     def _inference(self, params: Any) -> Inference:

@@ -83,7 +83,7 @@ def smooth_function(outer, seed):
     return function
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(trees(), trees(2), st.integers(0, 99), st.sampled_from(FIRST))
 def test_first_derivatives_are_those_of_jax(params, outer, seed, method):
     function = smooth_function(outer, seed)
@@ -96,7 +96,7 @@ def test_first_derivatives_are_those_of_jax(params, outer, seed, method):
     assert_trees_close(found.func_value, value, rtol=1e-14)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(trees(3), trees(2), st.integers(0, 99), st.sampled_from(SECOND))
 def test_second_derivatives_are_those_of_jax(params, outer, seed, method):
     function = smooth_function(outer, seed)
@@ -108,7 +108,7 @@ def test_second_derivatives_are_those_of_jax(params, outer, seed, method):
     assert_trees_close(found.derivative, exact, rtol=tolerance, atol=tolerance)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(trees(3), trees(2), st.integers(0, 99))
 def test_method_jax_is_exact(params, outer, seed):
     function = smooth_function(outer, seed)

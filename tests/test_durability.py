@@ -211,6 +211,8 @@ def lose_permission(what, mode, n_cores, temporary):
 
 
 def write_until_interrupted():
+    # where tests run in the background, the system lets no process hear of it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # at the end; until then a row waits for half a minute
     writer.PATIENCE = 0.5
     fun = Criterion({50: Path("began").touch}, pause=0.001)

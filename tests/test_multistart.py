@@ -12,7 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compilations import count_compilations
-from conformance import CENTER, INFO, OUTSIDE_JAX, START, criterion, flat, jax_criterion, tree
+from conformance import (
+    CENTER,
+    DISTINCT,
+    INFO,
+    OUTSIDE_JAX,
+    START,
+    criterion,
+    flat,
+    jax_criterion,
+    tree,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_conformance_constraints import CASES
@@ -28,7 +38,7 @@ from optimagic_lite.log.writer import LogWriter
 from optimagic_lite.multistart.sample import mixing_weights
 from optimagic_lite.multistart.search import count_close
 
-LOCAL = [name for name in sorted(REGISTRY) if not INFO[name].is_global]
+LOCAL = [name for name in DISTINCT if not INFO[name].is_global]
 BOX = om.Bounds(lower=np.full(2, -4.0), upper=np.full(2, 5.0))
 OPTIONS = om.MultistartOptions(
     n_samples=200, stopping_maxopt=40, convergence_max_discoveries=4, seed=4

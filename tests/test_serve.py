@@ -381,6 +381,13 @@ DRAWN = "document.querySelector('#params-plot .main-svg') && !byId('content').hi
 EVALUATIONS = "Number(byId('evaluations').textContent.replaceAll(',', ''))"
 
 
+def is_log(path):
+    try:
+        return om.SQLiteLogReader(path).n_runs > 0
+    except LogError:
+        return False
+
+
 @pytest.fixture
 def run_that_goes_on(tmp_path, path):
     """A slow run in another process; it hurries when a file "hurry" appears."""
@@ -409,7 +416,7 @@ def run_that_goes_on(tmp_path, path):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment)
     give_up = time.monotonic() + 60
-    while not (path.exists() and path.stat().st_size):
+    while not is_log(path):
         assert process.poll() is None
         assert time.monotonic() < give_up
         time.sleep(0.05)
