@@ -15,6 +15,7 @@ from optimagic_lite.live import LiveLog, elapsed, per_second
 from optimagic_lite.log.feed import RunFeed
 from optimagic_lite.log.feed_parts import Step
 from optimagic_lite.log.run_states import RunReplacedError, RunState, find_again
+from optimagic_lite.log.steps import OUTCOMES
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -207,7 +208,7 @@ def _steps(state: RunState, feed: RunFeed) -> RenderableType:
 def _status(step: Step, state: RunState) -> str:
     if not step.is_finished:
         return "running" if state.is_running else "broken off"
-    return {True: "converged", False: "not converged", None: "failed"}[step.success]
+    return OUTCOMES[step.success]
 
 
 def _grid(head: list[str], rows: list[list[str]], note: str) -> RenderableType:

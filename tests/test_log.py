@@ -12,46 +12,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_log_contract import finish, make_record, write_values
 
 import optimagic_lite.log
 from optimagic_lite.exceptions import LogError, OptimagicError, TableExistsError
 from optimagic_lite.log.reader import SQLiteLogReader
 from optimagic_lite.log.sqlite import SQLiteStore
-from optimagic_lite.log.writer import LogWriter, RunRecord
+from optimagic_lite.log.writer import LogWriter
 from optimagic_lite.log_options import SQLiteLogOptions
-from optimagic_lite.space.trees import ParamTree
 
-PARAMS = {"b": np.array([1.0, -0.0]), "a": 3.0}
-TREE = ParamTree(PARAMS)
 # values of PRAGMA synchronous
 NORMAL, FULL = 1, 2
 
 
-def make_record(**changes):
-    values = {
-        "direction": "minimize",
-        "algorithm": "scipy_lbfgsb",
-        "algo_options": {"stopping_maxfun": 10},
-        "param_names": TREE.names,
-        "structure": TREE.to_json(),
-        "start_params": TREE.start_values(),
-        "problem": {"bounds": None},
-        "derivatives": {"kind": "exact", "reason": "the criterion returns a JAX array"},
-    }
-    return RunRecord(**(values | changes))
-
-
 def open_log(path, record=None, **options):
     return LogWriter(SQLiteLogOptions(path, **options), record or make_record())
-
-
-def finish(writer, fun=1.0):
-    writer.finish("complete", success=True, message="converged", fun=fun)
-
-
-def write_values(writer, funs, kind="path"):
-    for i, fun in enumerate(funs):
-        writer.rows.write(np.full(3, float(i)), fun, i, i + 0.5, "fun", kind, i)
 
 
 def query(path, sql):

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from optimagic_lite.cli.text import counted
-from optimagic_lite.exceptions import LogError, OptimagicError
+from optimagic_lite.exceptions import OptimagicError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,13 +92,12 @@ def find_run(reader: LogReader, run: int) -> tuple[int, pd.Series[Any]]:
     Raises:
         CommandError: If there is no such run.
     """
+    from optimagic_lite.log.run import no_run
+
     table = reader.runs()
     n = len(table)
     if not -n <= run < n:
-        raise CommandError(
-            f"There is no run {run} in {reader.location}, which holds {counted(n, 'run')}, "
-            "counted from 0, or from -1 backwards."
-        )
+        raise CommandError(no_run(run, n, reader.location))
     return run % n, table.iloc[run]
 
 
@@ -117,11 +115,8 @@ def best_value(reader: LogReader, number: int, header: pd.Series[Any]) -> float 
     # None where no run of the log has one
     if header.fun is not None and not math.isnan(header.fun):
         return float(header.fun)
-    try:
-        return float(reader.best(number).fun)
-    except LogError:
-        # no evaluation has a value
-        return None
+    best = reader.find_best(number)
+    return None if best is None else float(best.fun)
 
 
 def seconds_taken(reader: LogReader, header: pd.Series[Any]) -> float:
@@ -164,12 +159,12 @@ def count_evaluations(reader: LogReader, header: pd.Series[Any]) -> RunTally:
 
 def outcomes_of_steps(reader: LogReader, header: pd.Series[Any]) -> dict[int, str]:
     """Return how the local optimisations that have ended did so, by their number."""
+    from optimagic_lite.log.steps import OUTCOMES
     from optimagic_lite.log.tables import steps
 
     of_run = steps.select().where(steps.c.run_id == int(header.run_id))
     query = of_run.with_only_columns(steps.c.step, steps.c.success)
-    words = {True: "converged", False: "not converged", None: "failed"}
-    return reader.query(lambda c: {step: words[success] for step, success in c.execute(query)})
+    return reader.query(lambda c: {step: OUTCOMES[success] for step, success in c.execute(query)})
 
 
 def _tally(rows: Any, sign: float) -> RunTally:

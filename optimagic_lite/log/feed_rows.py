@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
+from optimagic_lite.history import Kind
 from optimagic_lite.log.run_states import RunReplacedError, RunState
 from optimagic_lite.log.tables import MAX_STEP, decode, evaluation_id, evaluations, runs
 
-KINDS = ("start", "path", "derivative", "exploration")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _LONGEST_MESSAGE = 1_000
 # parts of 5,000 rows and more take twice as long

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from optimagic_lite.exceptions import LogError, listed
 from optimagic_lite.history import History, MultistartHistory
 from optimagic_lite.log.evaluation import LoggedEvaluation, evaluation_from, start_params
-from optimagic_lite.log.run import LoggedRun
+from optimagic_lite.log.run import LoggedRun, no_run
 from optimagic_lite.log.status import status_now
 from optimagic_lite.log.steps import StepRecord, record_from
 from optimagic_lite.log.store import Store, make_store
@@ -479,10 +479,7 @@ def _count_runs(connection: sa.Connection) -> int:
 def _find_run(connection: sa.Connection, run: int) -> Any:
     found = _pick(connection, sa.select(runs), runs.c.run_id, run)
     if found is None:
-        raise IndexError(
-            f"There is no run {run} in the log, which holds {_count_runs(connection)} runs, "
-            "counted from 0, or from -1 backwards."
-        )
+        raise IndexError(no_run(run, _count_runs(connection), "the log"))
     return found
 
 

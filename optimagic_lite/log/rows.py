@@ -14,9 +14,16 @@ from numpy.typing import NDArray
 from optimagic_lite.exceptions import LogError, NotInstalledError
 from optimagic_lite.history import Kind, Task
 from optimagic_lite.log.sink import ATTEMPT, PATIENCE, BufferSink, DatabaseSink, Sink
-from optimagic_lite.log.statements import Kept, Row, holds_run
+from optimagic_lite.log.statements import Kept, Row, as_text, holds_run
 from optimagic_lite.log.store import Store
-from optimagic_lite.log.tables import MAX_STEP, encode, evaluation_id, storable, stored_value
+from optimagic_lite.log.tables import (
+    MAX_STEP,
+    encode,
+    evaluation_id,
+    rows_of_step,
+    storable,
+    stored_value,
+)
 
 # runs whose log took nothing at the end of the last step in this process: the next step does not
 # wait for it as long again
@@ -211,7 +218,6 @@ class StepLog:
 
 def next_row(connection: Any, run_id: int, step: int) -> int:
     """Return the number of the next row of a step."""
-    first, last = (evaluation_id(run_id, number, 0) for number in (step, step + 1))
-    query = f"SELECT max(id) FROM evaluations WHERE id >= {first:d} AND id < {last:d}"
-    largest = connection.execute(query).fetchone()[0]
-    return 0 if largest is None else int(largest) + 1 - first
+    of_step = as_text(rows_of_step(run_id, step))
+    largest = connection.execute(f"SELECT max(id) FROM evaluations WHERE {of_step}").fetchone()[0]
+    return 0 if largest is None else int(largest) + 1 - evaluation_id(run_id, step, 0)

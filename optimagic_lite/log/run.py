@@ -34,3 +34,18 @@ class LoggedRun:
     start_params: NDArray[np.float64]
     problem: dict[str, Any]
     process: tuple[int, str]
+
+
+def no_run(run: int, n_runs: int, where: str) -> str:
+    """Return in words that there is no run with a number.
+
+    Args:
+        run: The number, which counts from 0, or from -1 backwards.
+        n_runs: How many runs there are.
+        where: What to call the log.
+    """
+    runs = "1 run" if n_runs == 1 else f"{n_runs:,} runs"
+    return (
+        f"There is no run {run} in {where}, which holds {runs}, counted from 0, or from -1 "
+        "backwards."
+    )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from optimagic_lite.exceptions import LogError
+from optimagic_lite.log.run import no_run
 from optimagic_lite.log.status import status_now
 from optimagic_lite.log.store import Store
 from optimagic_lite.log.tables import runs
@@ -99,10 +100,7 @@ def find_run(states: list[RunState], run: int, location: str) -> RunState:
         LogError: If there is no such run.
     """
     if not -len(states) <= run < len(states):
-        raise LogError(
-            f"There is no run {run} in the log {location}, which holds {len(states)} runs, "
-            "counted from 0, or from -1 backwards."
-        )
+        raise LogError(no_run(run, len(states), f"the log {location}"))
     return states[run]
 
 

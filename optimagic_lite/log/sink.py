@@ -10,9 +10,9 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from optimagic_lite.log.statements import Kept, Row, execute_many, holds_run, of_run
+from optimagic_lite.log.statements import Kept, Row, as_text, execute_many, holds_run
 from optimagic_lite.log.store import Store
-from optimagic_lite.log.tables import evaluations
+from optimagic_lite.log.tables import evaluations, rows_of_run
 
 PATIENCE = 30.0  # seconds for which a row waits for a database that others keep busy
 _RETRY_INTERVAL = 1.0  # seconds between attempts to write what is kept
@@ -204,7 +204,7 @@ class DatabaseSink:
         """Return rows that were written and are not there any more."""
         if not self.written:
             return []
-        query = f"SELECT id FROM evaluations WHERE {of_run(self._run_id)}"
+        query = f"SELECT id FROM evaluations WHERE {as_text(rows_of_run(self._run_id))}"
         present = {key for (key,) in connection.execute(query).fetchall()}
         return [
             (table, row)

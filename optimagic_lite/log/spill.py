@@ -13,9 +13,9 @@ import sqlalchemy as sa
 
 from optimagic_lite.exceptions import LogError
 from optimagic_lite.log.sqlite import SQLiteStore, remove_database
-from optimagic_lite.log.statements import Kept, execute_many, of_run
+from optimagic_lite.log.statements import Kept, as_text, execute_many
 from optimagic_lite.log.store import Store
-from optimagic_lite.log.tables import evaluations, runs, steps
+from optimagic_lite.log.tables import evaluations, rows_of_run, runs, steps
 from optimagic_lite.log_options import SQLiteLogOptions
 
 
@@ -40,7 +40,7 @@ def spill(
         options = SQLiteLogOptions(path, if_database_exists="extend")
         try:
             _write(SQLiteStore(path, options), run, rows, n_params)
-        except (LogError, OSError, sa.exc.DBAPIError, *SQLiteStore.errors):
+        except (LogError, OSError, *SQLiteStore.errors):
             with contextlib.suppress(OSError):
                 remove_database(path)
         else:
@@ -50,11 +50,11 @@ def spill(
 
 def rows_in(store: Store, connection: Any, run_id: int) -> list[Kept]:
     """Return the rows of a run that are behind a connection, even if the file was deleted."""
-    conditions = {evaluations.name: of_run(run_id), steps.name: f"run_id = {run_id:d}"}
+    conditions = {evaluations.name: rows_of_run(run_id), steps.name: steps.c.run_id == run_id}
     found: list[Kept] = []
     with contextlib.suppress(*store.errors):
         for name, condition in conditions.items():
-            cursor = connection.execute(f"SELECT * FROM {name} WHERE {condition}")
+            cursor = connection.execute(f"SELECT * FROM {name} WHERE {as_text(condition)}")
             found += [(name, tuple(row)) for row in cursor.fetchall()]
     return found
 

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from optimagic_lite.log.tables import evaluation_id, metadata
+from optimagic_lite.log.tables import metadata
 
 Row = tuple[Any, ...]
 # a row with its table
@@ -48,10 +48,9 @@ def holds_run(connection: Any, run_id: int, started: float) -> bool:
     return bool(found == (started,))
 
 
-def of_run(run_id: int) -> str:
-    """Return the condition, for a driver, that an evaluation is of a run."""
-    first, last = (evaluation_id(number, 0, 0) for number in (run_id, run_id + 1))
-    return f"id >= {first:d} AND id < {last:d}"
+def as_text(condition: sa.ColumnElement[bool]) -> str:
+    """Return a condition on numbers as a driver takes it."""
+    return str(condition.compile(compile_kwargs={"literal_binds": True}))
 
 
 def execute_many(connection: Any, rows: Iterable[Kept], statements: Mapping[str, str]) -> None:

@@ -16,6 +16,9 @@ from optimagic_lite.log.tables import decode, encode, storable, value_from
 
 Array = NDArray[np.float64]
 
+# how the ways are called in which a local optimisation ends, by what the log says of its success
+OUTCOMES = {True: "converged", False: "not converged", None: "failed"}
+
 _ARRAYS = ("start", "origin", "best_x", "best_gradient", "x", "gradient", "hess", "hess_inv")
 
 

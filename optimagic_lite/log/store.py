@@ -22,7 +22,6 @@ class Store(Protocol):
     Connections for writing are those of the database's own driver, because every layer above it
     costs more than the writing. Each of their statements commits itself, unless ``begin`` was
     called before.
-
     """
 
     @property

@@ -177,15 +177,12 @@ class LogWriter:
         """Return rows of one step with numbers after those that the step has already."""
         columns = evaluations.c.keys()
         id_at, step_at, row_at = (columns.index(name) for name in ("id", "step", "row"))
-        step, first = rows[0][1][step_at], rows[0][1][row_at]
-        if first:
+        step, shift = rows[0][1][step_at], 0
+        if rows[0][1][row_at]:
             # whoever numbered them has seen the log, which may have taken some after all
             return rows
         with contextlib.suppress(*self._store.errors):
-            first = max(first, next_row(self._sink.connection, self.run_id, step))
-        shift = first - rows[0][1][row_at]
-        if not shift:
-            return rows
+            shift = next_row(self._sink.connection, self.run_id, step)
         numbered = []
         for table, row in rows:
             values = list(row)
@@ -261,15 +258,13 @@ class LogWriter:
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
-        failures: tuple[type[Exception], ...] = (*self._store.errors, sa.exc.DBAPIError)
         try:
             yield
-        except failures as error:
+        except self._store.errors as error:
             raise LogError(
-                f"The run could not be added to {self._store.location}: "
-                f"{getattr(error, 'orig', error)}. See that the disk has room, that the log may "
-                "be written and that no other program keeps it locked for longer than "
-                f"{PATIENCE:g} seconds."
+                f"The run could not be added to {self._store.location}: {error}. "
+                "See that the disk has room, that the log may be written and that no other "
+                f"program keeps it locked for longer than {PATIENCE:g} seconds."
             ) from error
 
 

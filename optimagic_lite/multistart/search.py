@@ -258,9 +258,10 @@ class Multistart:
         if isinstance(found, TaskFailure):
             # the worker died again and again, or could not even begin
             nothing = Tally(0, 0, 0, 0, 0, 0, task.start, np.inf, np.inf, None, False)
-            at = task.number, task.start, task.origin
             is_fatal = not isinstance(found.exception, WorkerDiedError)
-            return LocalRun(*at, nothing, failure=found, is_fatal=is_fatal)
+            return LocalRun(
+                task.number, task.start, task.origin, nothing, failure=found, is_fatal=is_fatal
+            )
         if found.result is None:
             return found
         return replace(found, result=self._prepared.with_inference(found.result))
