@@ -2,6 +2,7 @@
 
 from optimagic_lite.algorithms import (
     bhhh,
+    jax_bfgs,
     nlopt,
     nlopt_global,
     nlopt_stogo,
@@ -15,6 +16,7 @@ from optimagic_lite.algorithms import (
 
 __all__ = [
     "bhhh",
+    "jax_bfgs",
     "nlopt",
     "nlopt_global",
     "nlopt_stogo",

@@ -10,30 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from numpy.typing import NDArray
 
-from optimagic_lite.algorithms import jax_loop
 from optimagic_lite.algorithms.base import (
     CONVERGENCE_GTOL_ABS,
     Algorithm,
     NonNegativeFloat,
-    Outcome,
     PositiveFloat,
     PositiveInt,
     algorithm,
     option_types,
 )
-from optimagic_lite.algorithms.jax_loop import Status
-
-if TYPE_CHECKING:
-    from optimagic_lite.evaluator import Evaluator
-
-Array = NDArray[np.float64]
+from optimagic_lite.algorithms.jax_loop import JaxAlgorithm
+from optimagic_lite.algorithms.jax_pass import Box, Evaluation, Status
 
 
 @dataclass(frozen=True)
@@ -48,30 +40,32 @@ class OptaxStepper:
     key: Hashable
     make: Callable[[], Any]
 
+    order = 1
+
     @cached_property
     def method(self) -> Any:
         """The transformation."""
         return self.make()
 
-    def init(self, x: jax.Array, value: jax.Array, derivative: jax.Array) -> Any:
+    def init(self, x: jax.Array, start: Evaluation) -> Any:
         """Return iterate and state of the transformation."""
-        del value, derivative
+        del start
         return x, self.method.init(x)
 
     def point(self, state: Any) -> jax.Array:
         """Return the iterate."""
         return state[0]  # type: ignore[no-any-return]
 
-    def step(self, state: Any, f: jax.Array, g: jax.Array) -> tuple[Any, jax.Array, jax.Array]:
+    def step(self, state: Any, found: Evaluation, box: Box) -> tuple[Any, jax.Array, jax.Array]:
         """Move by the transformed gradient; each point is accepted."""
-        del f
+        del box  # it keeps none
         x, inner = state
-        update, inner = self.method.update(g, inner, x)
+        update, inner = self.method.update(found.derivative, inner, x)
         return (x + update, inner), jnp.asarray(True), jnp.asarray(int(Status.RUNNING))
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptaxMinimizer(Algorithm):
+class OptaxMinimizer(JaxAlgorithm):
     """Base of the wrappers.
 
     Args:
@@ -87,9 +81,9 @@ class OptaxMinimizer(Algorithm):
     convergence_gtol_abs: NonNegativeFloat = CONVERGENCE_GTOL_ABS
     learning_rate: PositiveFloat | Callable[..., Any] = 1e-2
 
-    def solve(self, evaluator: Evaluator, x0: Array) -> Outcome:
-        """Minimize in compiled chunks."""
-        own = set(option_types(type(self))) - set(option_types(Algorithm))
+    def stepper(self) -> OptaxStepper:
+        """Return the method."""
+        own = set(option_types(type(self))) - set(option_types(JaxAlgorithm))
         options = {name: getattr(self, name) for name in sorted(own - {"convergence_gtol_abs"})}
 
         def make() -> Any:
@@ -97,9 +91,7 @@ class OptaxMinimizer(Algorithm):
 
             return getattr(optax, self.function)(**options)
 
-        stepper = OptaxStepper((self.function, *options.items()), make)
-        tolerances = jax_loop.Tolerances(gtol_abs=self.convergence_gtol_abs)
-        return jax_loop.run(evaluator, stepper, x0, tolerances)
+        return OptaxStepper((self.function, *options.items()), make)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Solvers of optimistix (Rader, Lyons and Kidger 2024, doi:10.48550/arXiv.2402.09983).
 
-They run whole inside JAX. optimistix's own termination is replaced by the tests of ``jax_loop``,
+They run whole inside JAX. optimistix's own termination is replaced by the tests of ``jax_pass``,
 so that convergence means the same as elsewhere. Two are left out: its NelderMead evaluates more
 than once per step, and those evaluations could not be recorded; its GradientDescent is
 ``optax_sgd`` without momentum.
@@ -11,31 +11,20 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from numpy.typing import NDArray
 
-from optimagic_lite.algorithms import jax_loop
 from optimagic_lite.algorithms.base import (
     CONVERGENCE_FTOL_REL,
     CONVERGENCE_GTOL_ABS,
-    Algorithm,
     NonNegativeFloat,
-    Outcome,
     PositiveInt,
     algorithm,
 )
-from optimagic_lite.algorithms.jax_loop import Status
-
-if TYPE_CHECKING:
-    from optimagic_lite.evaluator import Evaluator
-
-Array = NDArray[np.float64]
-
-_TOLERANCES = jax_loop.Tolerances._fields
+from optimagic_lite.algorithms.jax_loop import JaxAlgorithm
+from optimagic_lite.algorithms.jax_pass import Box, Evaluation, Status
 
 CGMethod = Literal["polak_ribiere", "fletcher_reeves", "hestenes_stiefel", "dai_yuan"]
 
@@ -52,6 +41,8 @@ class OptimistixStepper:
     key: Hashable
     make: Callable[[], Any]
 
+    order = 1
+
     @cached_property
     def solver(self) -> Any:
         """The solver; it never terminates by itself."""
@@ -60,11 +51,11 @@ class OptimistixStepper:
         with jax.ensure_compile_time_eval():
             return jax.tree.map(_as_number, self.make())
 
-    def init(self, x: jax.Array, value: jax.Array, derivative: jax.Array) -> Any:
+    def init(self, x: jax.Array, start: Evaluation) -> Any:
         """Return iterate and solver state."""
-        value = jnp.asarray(value, dtype=x.dtype)
+        value = jnp.asarray(start.value, dtype=x.dtype)
         struct = jax.eval_shape(lambda: value)
-        tangent = _tangent(value, derivative, x)
+        tangent = _tangent(value, start.derivative, x)
         state = self.solver.init(tangent, x, None, {}, struct, None, frozenset())
         return x, state
 
@@ -72,15 +63,15 @@ class OptimistixStepper:
         """Return the trial point."""
         return jnp.asarray(state[1].y_eval)
 
-    def step(
-        self, state: Any, value: jax.Array, derivative: jax.Array
-    ) -> tuple[Any, jax.Array, jax.Array]:
+    def step(self, state: Any, found: Evaluation, box: Box) -> tuple[Any, jax.Array, jax.Array]:
         """Step on the tangent plane: it has the value and derivative of the criterion there."""
         import optimistix
 
+        del box  # it keeps none
+
         iterate, inner = state
         trial = inner.y_eval
-        tangent = _tangent(value, derivative, trial)
+        tangent = _tangent(found.value, found.derivative, trial)
         iterate, inner, _ = self.solver.step(tangent, iterate, None, {}, inner, frozenset())
         _, result = self.solver.terminate(tangent, iterate, None, {}, inner, frozenset())
         accepted = (iterate == trial).all()
@@ -105,7 +96,7 @@ def _tangent(value: jax.Array, derivative: jax.Array, x: jax.Array) -> Callable[
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimistixSolver(Algorithm):
+class OptimistixSolver(JaxAlgorithm):
     """Base of the wrappers.
 
     Attributes:
@@ -121,8 +112,8 @@ class OptimistixSolver(Algorithm):
         """Return arguments of the solver, all hashable."""
         return {}
 
-    def solve(self, evaluator: Evaluator, x0: Array) -> Outcome:
-        """Minimize in compiled chunks."""
+    def stepper(self) -> OptimistixStepper:
+        """Return the solver, without tests of its own."""
         options = self.solver_options()
 
         def make() -> Any:
@@ -136,9 +127,7 @@ class OptimistixSolver(Algorithm):
                 resolved["linear_solver"] = lineax.AutoLinearSolver(well_posed=False)
             return getattr(optimistix, self.solver)(rtol=0.0, atol=0.0, **resolved)
 
-        stepper = OptimistixStepper((self.solver, *options.items()), make)
-        given = {name: getattr(self, f"convergence_{name}", 0.0) for name in _TOLERANCES}
-        return jax_loop.run(evaluator, stepper, x0, jax_loop.Tolerances(**given))
+        return OptimistixStepper((self.solver, *options.items()), make)
 
 
 @dataclass(frozen=True, kw_only=True)
