@@ -68,7 +68,10 @@ def trace_function(function: Callable[..., Any], *examples: Any) -> Trace:
     weak = tuple(getattr(v.aval, "weak_type", False) for v in closed.jaxpr.invars)
     # concrete arrays, even inside the trace of another function
     with jax.ensure_compile_time_eval():
-        consts = tuple(jnp.asarray(const) for const in closed.consts)
+        consts = tuple(
+            const if isinstance(const, jax.core.Tracer) else jnp.asarray(const)
+            for const in closed.consts
+        )
     return Trace(closed.jaxpr, consts, (signature, weak), has_custom_rules)
 
 

@@ -45,7 +45,7 @@ LAYERS = [
         "derivative_check",
         "derivative_report",
     },
-    {"optimize", "plots", "argmin", "benchmarking"},
+    {"optimize", "plots", "implicit", "argmin", "benchmarking"},
     {"live", "watch", "serve", "cli", "demo", "__init__"},
     {"__main__"},
 ]
@@ -98,6 +98,8 @@ HEAVY = {
     "uvicorn",
 }
 LOADED_ON_FIRST_USE = {
+    "argmin",
+    "implicit",
     "log",
     "plots",
     "live",

@@ -57,7 +57,7 @@ class Program:
             order: Highest order of derivative that it takes of the value.
         """
         # closed over the program alone: a kept function must not keep the data alive
-        function = make(self._value)
+        function = make(self.value)
         shapes = tuple((np.shape(a), jnp.result_type(a)) for a in jax.tree.leaves(arguments))
         key: tuple[Hashable, ...] = (self.trace.signature, self.sign, kind, shapes)
         if self.trace.has_custom_rules and order == 1:
@@ -67,7 +67,8 @@ class Program:
         return kept(key, lambda: function)
 
     @property
-    def _value(self) -> PureFunction:
+    def value(self) -> PureFunction:
+        """``value(x, *data)``, the value to be minimized."""
         return partial(_value, self.trace.jaxpr, self.sign)
 
     @cached_property
@@ -75,7 +76,7 @@ class Program:
         """Signature of value and derivative, in which derivative rules have been applied."""
 
         def function(x: jax.Array, *data: jax.Array) -> Any:
-            value, pull_back = jax.vjp(lambda x: self._value(x, *data), x)
+            value, pull_back = jax.vjp(lambda x: self.value(x, *data), x)
             return value, pull_back(jnp.ones_like(value))
 
         n_x = self.trace.jaxpr.invars[0].aval.shape
@@ -126,7 +127,7 @@ def trace(
     if not space.tree.is_traceable:
         raise NotTraceableError("params holds pandas objects, which JAX cannot trace")
     reason: Exception | None = None
-    for is_data in (_is_array_or_float, _is_array, lambda _: False):
+    for is_data in (is_array_or_float, _is_array, lambda _: False):
         leaves, rebuild = flatten_in_order(kwargs)
         chosen = [i for i, leaf in enumerate(leaves) if is_data(leaf)]
         data = [leaves[i] for i in chosen]
@@ -171,7 +172,8 @@ def _is_array(leaf: Any) -> bool:
     return is_array and getattr(leaf.dtype, "kind", "") in ("f", "i", "u", "b")
 
 
-def _is_array_or_float(leaf: Any) -> bool:
+def is_array_or_float(leaf: Any) -> bool:
+    """Tell whether an argument is data: an array of numbers, traced or not, or a float."""
     return isinstance(leaf, float) or _is_array(leaf)
 
 

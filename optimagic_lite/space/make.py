@@ -84,7 +84,12 @@ def read_limits(
     bad = [tree.names[i] for i in np.flatnonzero(~np.isfinite(start))[:10]]
     if bad:
         raise InvalidParamsError(f"These start values are not finite: {', '.join(bad)}.")
-    return tree, read_bounds(bounds, tree, start), select(read_constraints(constraints), tree)
+    return tree, read_bounds(bounds, tree, start), read_demands(constraints, tree)
+
+
+def read_demands(constraints: Any, tree: ParamTree) -> list[Demand]:
+    """Read constraints and find out which parameters they speak of, see ``make_space``."""
+    return select(read_constraints(constraints), tree)
 
 
 def unscaled_space(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -53,22 +54,28 @@ class Scale:
 
 
 def make_scale(
-    start: Array, lower: Array, upper: Array, names: Sequence[str], options: ScalingOptions
+    start: Any,
+    lower: Array,
+    upper: Array,
+    names: Sequence[str],
+    options: ScalingOptions,
+    xp: Any = np,
 ) -> Scale:
     """Work out factors and offsets.
 
     Args:
-        start: Unscaled start, shape (n_x,).
+        start: Unscaled start, shape (n_x,); it may be traced.
         lower: Unscaled lower bounds.
         upper: Unscaled upper bounds.
         names: How to call entries in messages.
         options: Method and numbers.
+        xp: NumPy, or jax.numpy for a traced start.
 
     Raises:
         InvalidScalingError: If the method is "bounds" and some are not finite.
     """
     if options.method == "start_values":
-        size = np.maximum(np.abs(start), options.clipping_value)
+        size = xp.maximum(xp.abs(start), options.clipping_value)
         return Scale(size / options.magnitude, np.zeros(len(start)), lower, upper)
     missing = np.flatnonzero(~(np.isfinite(lower) & np.isfinite(upper)))
     if len(missing):

@@ -1,0 +1,476 @@
+"""A solve as a pure JAX function: jit it, vmap it, differentiate the solution."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from optimagic_lite.algorithms.base import REGISTRY
+from optimagic_lite.algorithms.jax_loop import JaxAlgorithm
+from optimagic_lite.algorithms.jax_pass import (
+    NO_LIMIT,
+    SUCCESSES,
+    Box,
+    Evaluation,
+    Pass,
+    Settings,
+    Status,
+)
+from optimagic_lite.algorithms.jax_whole import Trace, solve, solve_traced
+from optimagic_lite.algos import resolve_algorithm
+from optimagic_lite.compilation import PureFunction, closed_signature, evaluate, trace_function
+from optimagic_lite.compilation import Trace as TracedFunction
+from optimagic_lite.exceptions import InvalidAlgoOptionError, NotAvailableError
+from optimagic_lite.history import Direction, History
+from optimagic_lite.implicit import Solved, differentiable, not_differentiable
+from optimagic_lite.mark import Structure, structure_of
+from optimagic_lite.objective.exact import hessian
+from optimagic_lite.objective.kinds import Kind, structure_of_value
+from optimagic_lite.objective.tracing import Program, is_array_or_float
+from optimagic_lite.optimize import minimize
+from optimagic_lite.problem import check_capabilities, check_structure, make_problem
+from optimagic_lite.space.traced import Start, TracedSpace, make_traced_space
+from optimagic_lite.space.trees import ParamTree, flatten_in_order
+
+# limit on evaluations where the user sets none: a compiled loop cannot be interrupted
+MAXFUN = 10_000
+
+
+class Solution(NamedTuple):
+    """What a solve gives, all as arrays; under vmap with a leading axis.
+
+    Attributes:
+        params: The solution, in the structure of the start.
+        fun: The criterion there.
+        success: Whether it converged.
+        status: Why it ended, see ``Solver.message``.
+        n_iterations: Number of steps.
+        n_fun_evals: Number of evaluations, each with gradient.
+        gradient_norm: Largest absolute entry of the gradient with respect to what the algorithm
+            sees, but for what bounds hold up.
+    """
+
+    params: Any
+    fun: Any
+    success: Any
+    status: Any
+    n_iterations: Any
+    n_fun_evals: Any
+    gradient_norm: Any
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["flat_params", "fun", "n_fun_evals"],
+    meta_fields=["direction", "tree"],
+)
+@dataclass(frozen=True)
+class SolutionTrace:
+    """All evaluations of a solve; under vmap with a leading axis.
+
+    Args:
+        flat_params: Params as vectors, shape (length, n_params); NaN after the end.
+        fun: Values, shape (length,); NaN after the end, and where the evaluation failed.
+        n_fun_evals: Number of evaluations.
+        direction: "minimize" or "maximize".
+        tree: Structure of params.
+    """
+
+    flat_params: Any
+    fun: Any
+    n_fun_evals: Any
+    direction: Direction
+    tree: ParamTree
+
+    def history(self, index: int | tuple[int, ...] = ()) -> History:
+        """Return a history, which plots take.
+
+        Args:
+            index: Which of several solves that were made by vmap.
+        """
+        history = History(self.direction, self.tree)
+        flat, fun = (np.asarray(v, dtype=np.float64)[index] for v in (self.flat_params, self.fun))
+        for i in range(int(np.asarray(self.n_fun_evals)[index])):
+            # a compiled solve has no clock
+            times = 0.0, 0.0
+            history.append(flat[i], float(fun[i]), *times, "fun_and_jac", "path" if i else "start")
+        return history
+
+
+def argmin(
+    fun: Callable[..., Any],
+    algorithm: Any = "jax_bfgs",
+    *,
+    bounds: Any = None,
+    constraints: Any = None,
+    scaling: Any = None,
+    algo_options: dict[str, Any] | None = None,
+) -> Solver:
+    """Make a pure function that returns the params that minimize a JAX criterion.
+
+    It works under ``jax.jit``, ``jax.vmap``, ``jax.lax.map``, ``jax.grad``, ``jax.jacobian`` and
+    any nesting of them. Derivatives of the solution with respect to data are exact, by the implicit
+    function theorem, through bounds and constraints; they are as accurate as the solution, which
+    ``convergence_gtol_abs`` determines. Where a solve failed, they are NaN. A bound that just binds
+    (with a derivative of zero) gives the derivative of one of its sides.
+
+    Args:
+        fun: The criterion, called as ``fun(params, *args, **kwargs)``, written with jax.numpy; may
+            be marked with ``om.mark``. It may close over what JAX traces.
+        algorithm: One that runs inside JAX: "jax_bfgs" (default), "jax_lbfgs" for many parameters,
+            "jax_newton" for few, "jax_lm" for residuals, or one of optimistix or optax.
+        bounds: See ``minimize``.
+        constraints: See ``minimize``; all but nonlinear ones.
+        scaling: See ``minimize``.
+        algo_options: Options of the algorithm. Without ``stopping_maxfun``, a solve ends after
+            10,000 evaluations.
+
+    Returns:
+        ``solve(params, *args, **kwargs)``, which returns params; see ``Solver``.
+
+    Raises:
+        NotAvailableError: If the algorithm does not run inside JAX.
+        OptimagicError: Other subclasses for arguments that are wrong; those that depend on the
+            structure of params when ``solve`` is called.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import optimagic_lite as om
+        >>> def ridge(beta, x, y, penalty):
+        ...     return jnp.sum((y - x @ beta) ** 2) + penalty * beta @ beta
+        >>> solve = om.argmin(ridge)
+        >>> x, y = jnp.eye(2), jnp.array([2.0, 4.0])
+        >>> solve(jnp.zeros(2), x, y, 1.0).round(4)
+        Array([1., 2.], dtype=float32)
+        >>> with jax.enable_x64(True):
+        ...     jax.jacobian(solve, argnums=3)(jnp.zeros(2), x, y, 1.0).round(4)
+        Array([-0.5, -1. ], dtype=float64)
+    """
+    return Solver("minimize", fun, algorithm, bounds, constraints, scaling, algo_options)
+
+
+def argmax(
+    fun: Callable[..., Any],
+    algorithm: Any = "jax_bfgs",
+    *,
+    bounds: Any = None,
+    constraints: Any = None,
+    scaling: Any = None,
+    algo_options: dict[str, Any] | None = None,
+) -> Solver:
+    """Make a pure function that returns the params that maximize a JAX criterion.
+
+    Arguments as in ``argmin``; values have the sign of fun.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import optimagic_lite as om
+        >>> om.argmax(lambda x, top: -((x - top) ** 2))(0.0, 3.0).round(4)
+        Array(3., dtype=float32)
+    """
+    return Solver("maximize", fun, algorithm, bounds, constraints, scaling, algo_options)
+
+
+class Solver:
+    """A solve as a pure JAX function; see ``argmin``.
+
+    Called with start params and data, it returns the params of the solution, in the structure of
+    the start. Parameters that ``FixedConstraint`` keeps are data too: solutions can be
+    differentiated with respect to them.
+
+    All arithmetic is in double precision. Where ``jax_enable_x64`` is off, which is JAX's default,
+    what comes out is rounded to single precision, and cannot be differentiated.
+
+    Raises:
+        NotAvailableError: If it is differentiated where ``jax_enable_x64`` is off.
+    """
+
+    def __init__(
+        self,
+        direction: Direction,
+        fun: Callable[..., Any],
+        algorithm: Any,
+        bounds: Any,
+        constraints: Any,
+        scaling: Any,
+        algo_options: dict[str, Any] | None,
+    ) -> None:
+        self._direction, self._fun = direction, fun
+        who = "argmin" if direction == "minimize" else "argmax"
+        self._algorithm = resolve_jax_algorithm(algorithm, algo_options, who)
+        if self._algorithm.stopping_maxtime != math.inf:
+            raise InvalidAlgoOptionError(
+                f"{who} is compiled whole and knows no time, so stopping_maxtime would be ignored. "
+                "Use stopping_maxfun or stopping_maxiter."
+            )
+        self._limits = {"bounds": bounds, "constraints": constraints, "scaling": scaling}
+
+    def __repr__(self) -> str:
+        name = getattr(self._fun, "__name__", repr(self._fun))
+        arg = "argmin" if self._direction == "minimize" else "argmax"
+        return f"{arg}({name}, {self._algorithm.name!r})"
+
+    def __call__(self, params: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return the params of the solution.
+
+        Args:
+            params: Start, any tree of arrays and numbers.
+            args: Further arguments of the criterion. Arrays and floats are data.
+            kwargs: The same by name.
+        """
+        return self.run(params, *args, **kwargs).params
+
+    def run(self, params: Any, *args: Any, **kwargs: Any) -> Solution:
+        """Solve, and return what else is known of the solution; arguments as in a call."""
+        return self._run(0, params, args, kwargs)[0]
+
+    def run_with_trace(
+        self, length: int, params: Any, *args: Any, **kwargs: Any
+    ) -> tuple[Solution, SolutionTrace]:
+        """Solve with at most some evaluations, and return all of them too.
+
+        Args:
+            length: Largest number of evaluations. A solve takes the time of so many, also when it
+                ends earlier.
+            params: Start.
+            args: Further arguments of the criterion.
+            kwargs: The same by name.
+
+        Returns:
+            The solution and the evaluations, whose ``history()`` plots take.
+        """
+        if length < 1:
+            raise InvalidAlgoOptionError(f"length must be a positive integer, not {length!r}.")
+        solution, trace = self._run(length, params, args, kwargs)
+        assert trace is not None
+        return solution, trace
+
+    def message(self, status: Any) -> Any:
+        """Return what a status means, and what to do if that is no success.
+
+        Args:
+            status: One, or an array of many.
+
+        Returns:
+            A text, or an array of texts of the same shape.
+        """
+        limits = {"maxiter": self._algorithm.stopping_maxiter, "maxfun": maxfun(self._algorithm)}
+        codes = {status.code: status.text(**limits) for status in Status}
+        if np.ndim(status) == 0:
+            return codes[int(status)]
+        return np.vectorize(codes.__getitem__, otypes=[object])(np.asarray(status))
+
+    def _run(
+        self, length: int, params: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Solution, SolutionTrace | None]:
+        is_double = jnp.zeros(0).dtype == jnp.float64
+        with jax.enable_x64(True):
+            found = self._solved(length, params, args, kwargs)
+            if is_double:
+                return found
+            return jax.tree.map(_rounded, not_differentiable(found))  # type: ignore[no-any-return]
+
+    def _solved(
+        self, length: int, params: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Solution, SolutionTrace | None]:
+        space, structure = self._space(params)
+        start = space.start(params)
+        program, kind = self._program(space, start, structure, args, kwargs)
+        settings = Settings(
+            self._algorithm.tolerances(),
+            Box(jnp.asarray(start.lower), jnp.asarray(start.upper)),
+            maxiter=min(self._algorithm.stopping_maxiter, NO_LIMIT),
+            maxfun=maxfun(self._algorithm),
+        )
+        one_pass = Pass(self._algorithm.stepper(), kind)
+        solved, f = _whole(program, one_pass, space, start, settings, length)
+        tree = space.space.tree
+        solution = Solution(
+            params=tree.trace(space.flat(solved.x, start.numbers)),
+            fun=program.sign * f,
+            success=solved.success,
+            status=jnp.asarray([status.code for status in Status])[solved.status],
+            n_iterations=solved.n_iterations,
+            n_fun_evals=solved.n_evaluations,
+            gradient_norm=solved.gradient_norm,
+        )
+        if solved.trace is None:
+            return solution, None
+        flat = jax.vmap(lambda x: space.flat(x, start.numbers))(solved.trace.x)
+        fun = program.sign * solved.trace.f
+        return solution, SolutionTrace(flat, fun, solved.n_evaluations, self._direction, tree)
+
+    def _space(self, params: Any) -> tuple[TracedSpace, Structure | None]:
+        """Return where to search and the structure of fun, and refuse what cannot be done."""
+        space = make_traced_space(
+            params, **self._limits, keeps_bounds=self._algorithm.algo_info.supports_bounds
+        )
+        defaults = {name: p.default for name, p in inspect.signature(minimize).parameters.items()}
+        del defaults["resume"]
+        problem = make_problem(
+            self._direction,
+            defaults
+            | {
+                # arguments of the criterion are not known before a solve
+                "fun": lambda params: params,
+                "params": space.space.tree.template,
+                "algorithm": self._algorithm,
+                "constraints": self._limits["constraints"],
+            },
+        )
+        check_capabilities(problem, space.space)
+        structure = structure_of(self._fun)
+        check_structure(problem, structure or "scalar")
+        return space, structure
+
+    def _program(
+        self,
+        space: TracedSpace,
+        start: Start,
+        structure: Structure | None,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> tuple[Program, Kind]:
+        """Trace the criterion as a function of x, of numbers of the space and of data."""
+        leaves, rebuild = flatten_in_order((args, kwargs))
+        places = [i for i, leaf in enumerate(leaves) if is_array_or_float(leaf)]
+        n_numbers = len(jax.tree.leaves(start.numbers))
+        target = self._algorithm.algo_info.solver_type
+        kinds: list[Kind] = []
+
+        def function(x: jax.Array, *data: Any) -> jax.Array:
+            numbers = jax.tree.unflatten(jax.tree.structure(start.numbers), data[:n_numbers])
+            filled = dict(enumerate(leaves)) | dict(zip(places, data[n_numbers:], strict=True))
+            args, kwargs = rebuild(filled[i] for i in range(len(leaves)))
+            raw = self._fun(space.params(x, numbers), *args, **kwargs)
+            kinds.append(Kind(structure_of_value(raw, structure), target))
+            return kinds[-1].traced(raw)
+
+        data = [*jax.tree.leaves(start.numbers), *(leaves[i] for i in places)]
+        trace = trace_function(function, jnp.asarray(start.x), *data)
+        arrays = (*trace.consts, *(jnp.asarray(value) for value in data))
+        return Program(trace, arrays, -1.0 if self._direction == "maximize" else 1.0), kinds[-1]
+
+
+def _whole(
+    program: Program,
+    one_pass: Pass,
+    space: TracedSpace,
+    start: Start,
+    settings: Settings,
+    length: int,
+) -> tuple[Solved, jax.Array]:
+    """Solve, and return the criterion at the solution too; compiled once."""
+    chart, charted = _chart(space, start)
+    make_evaluate = one_pass.evaluate(program)
+
+    def make(value: PureFunction) -> Callable[..., tuple[Solved, jax.Array]]:
+        def scalar(x: jax.Array, *data: jax.Array) -> jax.Array:
+            return jnp.asarray(one_pass.kind.reduced(value(x, *data)))
+
+        def run(box: Box, arguments: Any, _: Any, data: Any) -> Solved:
+            x0, settings = arguments
+            return _run_whole(
+                one_pass, make_evaluate(value), length, x0, settings._replace(box=box), data
+            )
+
+        of_x = None if chart is None else lambda x, c: evaluate(chart.jaxpr, c[0], x, *c[1])[0]
+        solve = differentiable(run, scalar, of_x)
+
+        def whole(x0: jax.Array, settings: Settings, charted: Any, *data: Any) -> Any:
+            solved = solve(settings.box, (x0, settings), charted, data)
+            return solved, scalar(solved.x, *data)
+
+        return whole
+
+    arguments = (jnp.asarray(start.x), settings, charted, *program.data)
+    key: Hashable = "argmin", one_pass.key, length, None if chart is None else chart.signature
+    if program.trace.has_custom_rules:
+        # derivatives of solutions take two of the criterion
+        second = jax.make_jaxpr(hessian(program.value))(jnp.asarray(start.x), *program.data)
+        key = key, closed_signature(second)
+    compiled = program.compile(key, make, *arguments, order=1)
+    return compiled(*arguments)  # type: ignore[no-any-return]
+
+
+def _run_whole(
+    one_pass: Pass,
+    evaluate: Callable[..., Evaluation],
+    length: int,
+    x0: jax.Array,
+    settings: Settings,
+    data: tuple[Any, ...],
+) -> Solved:
+    trace: Trace | None = None
+    if length:
+        carry, trace = solve_traced(one_pass, evaluate, length, x0, settings, *data)
+    else:
+        carry = solve(one_pass, evaluate, x0, settings, *data)
+    return Solved(
+        x=carry.x,
+        success=jnp.isin(carry.status, jnp.asarray([int(status) for status in SUCCESSES])),
+        status=carry.status,
+        n_iterations=jnp.maximum(carry.n_iterations, 0),
+        n_evaluations=carry.n_evaluations,
+        gradient_norm=jnp.abs(settings.box.projected(carry.x, carry.g)).max(),
+        trace=trace,
+    )
+
+
+def _chart(space: TracedSpace, start: Start) -> tuple[TracedFunction | None, Any]:
+    """Return the map from x to params and what it takes beyond x, where it may be redundant."""
+    plan = space.space.plan
+    if plan is None or not plan.blocks:
+        return None, ()
+    numbers, structure = jax.tree.flatten(start.numbers)
+
+    def flat(x: jax.Array, *numbers: Any) -> jax.Array:
+        return space.flat(x, jax.tree.unflatten(structure, numbers))
+
+    found = trace_function(flat, jnp.asarray(start.x), *numbers)
+    return found, (found.consts, tuple(jnp.asarray(value) for value in numbers))
+
+
+def resolve_jax_algorithm(
+    algorithm: Any, algo_options: dict[str, Any] | None, who: str
+) -> JaxAlgorithm:
+    """Return an algorithm that runs inside JAX.
+
+    Args:
+        algorithm: Name, class or instance.
+        algo_options: Its options.
+        who: What it is for, in messages.
+
+    Raises:
+        NotAvailableError: If it does not run inside JAX.
+        InvalidAlgoOptionError: If it or an option is not known, or there is a limit on seconds.
+    """
+    resolved = resolve_algorithm(algorithm, algo_options)
+    if not isinstance(resolved, JaxAlgorithm):
+        able = sorted(n for n, c in REGISTRY.items() if issubclass(c, JaxAlgorithm))
+        raise NotAvailableError(
+            f"{who} needs an algorithm that runs inside JAX, and {resolved.name} does not. "
+            f"Those that do: {', '.join(able)}."
+        )
+    return resolved
+
+
+def maxfun(algorithm: JaxAlgorithm) -> int:
+    """Return the limit on evaluations of a whole solve."""
+    is_default = algorithm.stopping_maxfun == type(algorithm).stopping_maxfun
+    return MAXFUN if is_default else min(algorithm.stopping_maxfun, NO_LIMIT)
+
+
+def _rounded(leaf: Any) -> jax.Array:
+    """Return an array in the precision of JAX's default."""
+    narrow = {jnp.dtype("float64"): jnp.float32, jnp.dtype("int64"): jnp.int32}
+    return jnp.asarray(leaf, dtype=narrow.get(jnp.asarray(leaf).dtype))

@@ -1,0 +1,206 @@
+"""A space whose start may be traced by JAX: its structure is known, its numbers are arguments."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from optimagic_lite.constraints import (
+    EqualityConstraint,
+    FixedConstraint,
+    PairwiseEqualityConstraint,
+)
+from optimagic_lite.exceptions import InvalidParamsError
+from optimagic_lite.options import ScalingOptions, read_scaling
+from optimagic_lite.space.demands import Demand
+from optimagic_lite.space.feasible import make_feasible
+from optimagic_lite.space.make import make_space, read_demands
+from optimagic_lite.space.scaling import Scale, make_scale
+from optimagic_lite.space.space import Space
+from optimagic_lite.space.trees import flatten_in_order
+
+Array = NDArray[np.float64]
+Positions = NDArray[np.intp]
+
+# relative distance from params that an x gives, beyond which those violate constraints
+_VIOLATION = 1e-3
+
+
+class Numbers(NamedTuple):
+    """What the map from x to params takes from the start.
+
+    Attributes:
+        constants: Values of fixed parameters, see ``Plan``.
+        factor: Of the scale, shape (n_x,); None without one.
+        offset: Of the scale, shape (n_x,); None without one.
+    """
+
+    constants: Any
+    factor: Any
+    offset: Any
+
+
+class Start(NamedTuple):
+    """Where a solve begins.
+
+    Attributes:
+        x: Shape (n_x,).
+        lower: Lower bounds on x.
+        upper: Upper bounds on x.
+        numbers: See ``Numbers``.
+    """
+
+    x: Any
+    lower: Any
+    upper: Any
+    numbers: Numbers
+
+
+@dataclass(frozen=True, eq=False)
+class TracedSpace:
+    """Where an algorithm searches, from any start with the same structure.
+
+    Args:
+        space: The space from one start, without its scale.
+        scaling: How to scale, or None.
+        is_traced: Whether starts are traced, so that nothing is known of their numbers.
+        fixed: Flat positions of fixed parameters, and the numbers of the constants that they are.
+    """
+
+    space: Space
+    scaling: ScalingOptions | None
+    is_traced: bool
+    fixed: tuple[Positions, Positions]
+
+    @property
+    def n_x(self) -> int:
+        """Length of x."""
+        return self.space.n_x
+
+    def start(self, params: Any) -> Start:
+        """Return where a solve from these params begins; pure JAX where they are traced."""
+        space = self.space
+        x: Any = space.x0
+        constants: Any = np.zeros(0) if space.plan is None else space.plan.constants
+        if self.is_traced:
+            leaves, _ = flatten_in_order(params)
+            parts = [jnp.asarray(leaf, dtype=jnp.float64).reshape(-1) for leaf in leaves]
+            flat = jnp.concatenate(parts)
+            x = self._unscaled_x(jax.lax.stop_gradient(flat))
+            if len(self.fixed[0]):
+                constants = jnp.asarray(constants).at[self.fixed[1]].set(flat[self.fixed[0]])
+        if self.scaling is None:
+            return Start(x, space.lower, space.upper, Numbers(constants, None, None))
+        xp = jnp if self.is_traced else np
+        scale = make_scale(x, space.lower, space.upper, space.x_names, self.scaling, xp)
+        numbers = Numbers(constants, scale.factor, scale.offset)
+        limits = scale.scaled(space.lower), scale.scaled(space.upper)
+        return Start(scale.scaled(x), *limits, numbers)
+
+    def flat(self, x: jax.Array, numbers: Numbers) -> jax.Array:
+        """Return the flat vector of x."""
+        if numbers.factor is not None:
+            limits = self.space.lower, self.space.upper
+            x = Scale(numbers.factor, numbers.offset, *limits).trace_unscaled(x)
+        plan = self.space.plan
+        return x if plan is None else replace(plan, constants=numbers.constants).flat(x)
+
+    def params(self, x: jax.Array, numbers: Numbers) -> Any:
+        """Return the params of x."""
+        return self.space.tree.trace(self.flat(x, numbers))
+
+    def _unscaled_x(self, flat: jax.Array) -> jax.Array:
+        """Return the start; NaN where params violate constraints."""
+        space = self.space
+        if space.plan is None:
+            return jnp.clip(flat, space.lower, space.upper)
+        if not space.plan.blocks:
+            return jnp.clip(flat[self._plain], space.lower, space.upper)
+        # inverses of bijections are NumPy; this is once a solve
+        shape: Any = jax.ShapeDtypeStruct((space.n_x,), jnp.float64)  # type: ignore[no-untyped-call]
+        x = jax.pure_callback(self._invert, shape, flat, vmap_method="expand_dims")
+        x = jnp.clip(x, space.lower, space.upper)
+        # where constraints are violated, another point than this one came out
+        gap = jnp.abs(space.plan.flat(x) - flat)[self._moving]
+        is_close = gap <= _VIOLATION * jnp.maximum(1.0, jnp.abs(flat[self._moving]))
+        return jnp.where(is_close.all(), x, jnp.nan)
+
+    @cached_property
+    def _plain(self) -> Positions:
+        """Flat positions of the entries of x that are parameters themselves."""
+        assert self.space.plan is not None
+        order = {int(place): i for i, place in reversed(list(enumerate(self.space.plan.gather)))}
+        return np.array([order[i] for i in range(self.space.plan.n_plain)], dtype=np.intp)
+
+    @cached_property
+    def _moving(self) -> Positions:
+        """Flat positions of parameters that are not fixed."""
+        assert self.space.plan is not None
+        first = self.space.plan.n_plain
+        gather, last = self.space.plan.gather, first + len(self.space.plan.constants)
+        return np.flatnonzero((gather < first) | (gather >= last))
+
+    def _invert(self, flat: Any) -> Array:
+        """Return x of flat vectors; NaN where they are not finite."""
+        flat = np.asarray(flat, dtype=np.float64)
+        rows = flat.reshape(-1, flat.shape[-1])
+        xs = np.full((len(rows), self.space.n_x), np.nan)
+        for x, row in zip(xs, rows, strict=True):
+            # what violates constraints may have no inverse
+            with np.errstate(all="ignore"), contextlib.suppress(ValueError, np.linalg.LinAlgError):
+                x[:] = self.space.x_of(row) if np.isfinite(row).all() else np.nan
+        return xs.reshape((*flat.shape[:-1], self.space.n_x))
+
+
+def make_traced_space(
+    params: Any, *, bounds: Any, constraints: Any, scaling: Any, keeps_bounds: bool
+) -> TracedSpace:
+    """Build the space in which an algorithm searches from params that may be traced.
+
+    Args:
+        params: Start params, a tree of arrays and numbers.
+        bounds: See ``minimize``.
+        constraints: See ``minimize``.
+        scaling: See ``minimize``.
+        keeps_bounds: See ``make_space``.
+
+    Raises:
+        OptimagicError: See ``make_space``. From traced params only what does not depend on their
+            numbers is checked.
+        InvalidParamsError: If they are traced and constraints depend on the values of fixed ones.
+    """
+    is_traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(params))
+    example = make_feasible(params, bounds, constraints) if is_traced else params
+    space = make_space(example, bounds=bounds, constraints=constraints, keeps_bounds=keeps_bounds)
+    fixed = _fixed(space, read_demands(constraints, space.tree), is_traced=is_traced)
+    return TracedSpace(space, read_scaling(scaling), is_traced, fixed)
+
+
+def _fixed(space: Space, demands: list[Demand], *, is_traced: bool) -> tuple[Positions, Positions]:
+    """Return which parameters are fixed at their start values, and which constants they are."""
+    nothing = np.zeros(0, dtype=np.intp)
+    if space.plan is None or not is_traced:
+        return nothing, nothing
+    gather = space.plan.gather
+    mine = [d.positions for d in demands if isinstance(d.constraint, FixedConstraint)]
+    positions = np.unique(np.concatenate([nothing, *mine]))
+    for demand in demands:
+        if isinstance(
+            demand.constraint, (FixedConstraint, EqualityConstraint, PairwiseEqualityConstraint)
+        ):
+            continue
+        shared = positions[np.isin(gather[positions], gather[demand.positions])]
+        if len(shared):
+            raise InvalidParamsError(
+                f"{space.names[shared[0]]} is fixed at its start value and {demand.name} speaks of "
+                "it, so the start has to be known when the solve is compiled. Do not let jit, vmap "
+                "or grad trace params here: close over them."
+            )
+    return positions, gather[positions] - space.plan.n_plain
