@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from optimagic_lite import exceptions, mark, utilities
 from optimagic_lite.algos import algos
+from optimagic_lite.argmin import argmax, argmin
 from optimagic_lite.callback import CallbackState
 from optimagic_lite.constraints import (
     DecreasingConstraint,
@@ -46,7 +47,6 @@ from optimagic_lite.space.inspection import check_constraints, count_free_params
 from optimagic_lite.space.make import make_space
 
 if TYPE_CHECKING:
-    from optimagic_lite.argmin import argmax, argmin
     from optimagic_lite.derivative_check import check_derivatives
     from optimagic_lite.derivative_report import DerivativeCheck
     from optimagic_lite.differentiation import NumdiffResult, first_derivative, second_derivative
@@ -117,8 +117,6 @@ _LAZY = {
     "OptimizeLogReader": "optimagic_lite.log.reader",
     "PostgresLogReader": "optimagic_lite.log.reader",
     "SQLiteLogReader": "optimagic_lite.log.reader",
-    "argmax": "optimagic_lite.argmin",
-    "argmin": "optimagic_lite.argmin",
     "check_derivatives": "optimagic_lite.derivative_check",
     "criterion_plot": "optimagic_lite.plots.criterion",
     "first_derivative": "optimagic_lite.differentiation",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -13,35 +12,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optimagic_lite.algorithms.base import REGISTRY
-from optimagic_lite.algorithms.jax_loop import JaxAlgorithm
-from optimagic_lite.algorithms.jax_pass import (
-    NO_LIMIT,
-    SUCCESSES,
-    Box,
-    Evaluation,
-    Pass,
-    Settings,
-    Status,
-)
+from optimagic_lite.algorithms.jax_pass import SUCCESSES, Box, Evaluation, Pass, Settings, Status
 from optimagic_lite.algorithms.jax_whole import Trace, solve, solve_traced
-from optimagic_lite.algos import resolve_algorithm
 from optimagic_lite.compilation import PureFunction, closed_signature, evaluate, trace_function
 from optimagic_lite.compilation import Trace as TracedFunction
-from optimagic_lite.exceptions import InvalidAlgoOptionError, NotAvailableError
+from optimagic_lite.exceptions import InvalidAlgoOptionError
 from optimagic_lite.history import Direction, History
 from optimagic_lite.implicit import Solved, differentiable, not_differentiable
-from optimagic_lite.mark import Structure, structure_of
+from optimagic_lite.jax_problem import JaxProblem, resolve_jax_algorithm
 from optimagic_lite.objective.exact import hessian
-from optimagic_lite.objective.kinds import Kind, structure_of_value
-from optimagic_lite.objective.tracing import Program, is_array_or_float
-from optimagic_lite.optimize import minimize
-from optimagic_lite.problem import check_capabilities, check_structure, make_problem
-from optimagic_lite.space.traced import Start, TracedSpace, make_traced_space
-from optimagic_lite.space.trees import ParamTree, flatten_in_order
-
-# limit on evaluations where the user sets none: a compiled loop cannot be interrupted
-MAXFUN = 10_000
+from optimagic_lite.objective.tracing import Program
+from optimagic_lite.space.traced import Start, TracedSpace
+from optimagic_lite.space.trees import ParamTree
 
 
 class Solution(NamedTuple):
@@ -204,20 +186,24 @@ class Solver:
         scaling: Any,
         algo_options: dict[str, Any] | None,
     ) -> None:
-        self._direction, self._fun = direction, fun
-        who = "argmin" if direction == "minimize" else "argmax"
-        self._algorithm = resolve_jax_algorithm(algorithm, algo_options, who)
-        if self._algorithm.stopping_maxtime != math.inf:
+        self._who = "argmin" if direction == "minimize" else "argmax"
+        self._problem = JaxProblem(
+            direction,
+            fun,
+            resolve_jax_algorithm(algorithm, algo_options, self._who),
+            bounds=bounds,
+            constraints=constraints,
+            scaling=scaling,
+        )
+        if self._problem.algorithm.stopping_maxtime != math.inf:
             raise InvalidAlgoOptionError(
-                f"{who} is compiled whole and knows no time, so stopping_maxtime would be ignored. "
-                "Use stopping_maxfun or stopping_maxiter."
+                f"{self._who} is compiled whole and knows no time, so stopping_maxtime would be "
+                "ignored. Use stopping_maxfun or stopping_maxiter."
             )
-        self._limits = {"bounds": bounds, "constraints": constraints, "scaling": scaling}
 
     def __repr__(self) -> str:
-        name = getattr(self._fun, "__name__", repr(self._fun))
-        arg = "argmin" if self._direction == "minimize" else "argmax"
-        return f"{arg}({name}, {self._algorithm.name!r})"
+        fun, algorithm = self._problem.fun, self._problem.algorithm
+        return f"{self._who}({getattr(fun, '__name__', repr(fun))}, {algorithm.name!r})"
 
     def __call__(self, params: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the params of the solution.
@@ -263,11 +249,10 @@ class Solver:
         Returns:
             A text, or an array of texts of the same shape.
         """
-        limits = {"maxiter": self._algorithm.stopping_maxiter, "maxfun": maxfun(self._algorithm)}
-        codes = {status.code: status.text(**limits) for status in Status}
         if np.ndim(status) == 0:
-            return codes[int(status)]
-        return np.vectorize(codes.__getitem__, otypes=[object])(np.asarray(status))
+            return self._problem.messages[int(status)]
+        texts = np.vectorize(self._problem.messages.__getitem__, otypes=[object])
+        return texts(np.asarray(status))
 
     def _run(
         self, length: int, params: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -282,16 +267,11 @@ class Solver:
     def _solved(
         self, length: int, params: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Solution, SolutionTrace | None]:
-        space, structure = self._space(params)
+        space = self._problem.space(params)
         start = space.start(params)
-        program, kind = self._program(space, start, structure, args, kwargs)
-        settings = Settings(
-            self._algorithm.tolerances(),
-            Box(jnp.asarray(start.lower), jnp.asarray(start.upper)),
-            maxiter=min(self._algorithm.stopping_maxiter, NO_LIMIT),
-            maxfun=maxfun(self._algorithm),
-        )
-        one_pass = Pass(self._algorithm.stepper(), kind)
+        program, kind = self._problem.program(space, start, args, kwargs)
+        settings = self._problem.settings(jnp.asarray(start.lower), jnp.asarray(start.upper))
+        one_pass = Pass(self._problem.algorithm.stepper(), kind)
         solved, f = _whole(program, one_pass, space, start, settings, length)
         tree = space.space.tree
         solution = Solution(
@@ -307,58 +287,9 @@ class Solver:
             return solution, None
         flat = jax.vmap(lambda x: space.flat(x, start.numbers))(solved.trace.x)
         fun = program.sign * solved.trace.f
-        return solution, SolutionTrace(flat, fun, solved.n_evaluations, self._direction, tree)
-
-    def _space(self, params: Any) -> tuple[TracedSpace, Structure | None]:
-        """Return where to search and the structure of fun, and refuse what cannot be done."""
-        space = make_traced_space(
-            params, **self._limits, keeps_bounds=self._algorithm.algo_info.supports_bounds
+        return solution, SolutionTrace(
+            flat, fun, solved.n_evaluations, self._problem.direction, tree
         )
-        defaults = {name: p.default for name, p in inspect.signature(minimize).parameters.items()}
-        del defaults["resume"]
-        problem = make_problem(
-            self._direction,
-            defaults
-            | {
-                # arguments of the criterion are not known before a solve
-                "fun": lambda params: params,
-                "params": space.space.tree.template,
-                "algorithm": self._algorithm,
-                "constraints": self._limits["constraints"],
-            },
-        )
-        check_capabilities(problem, space.space)
-        structure = structure_of(self._fun)
-        check_structure(problem, structure or "scalar")
-        return space, structure
-
-    def _program(
-        self,
-        space: TracedSpace,
-        start: Start,
-        structure: Structure | None,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> tuple[Program, Kind]:
-        """Trace the criterion as a function of x, of numbers of the space and of data."""
-        leaves, rebuild = flatten_in_order((args, kwargs))
-        places = [i for i, leaf in enumerate(leaves) if is_array_or_float(leaf)]
-        n_numbers = len(jax.tree.leaves(start.numbers))
-        target = self._algorithm.algo_info.solver_type
-        kinds: list[Kind] = []
-
-        def function(x: jax.Array, *data: Any) -> jax.Array:
-            numbers = jax.tree.unflatten(jax.tree.structure(start.numbers), data[:n_numbers])
-            filled = dict(enumerate(leaves)) | dict(zip(places, data[n_numbers:], strict=True))
-            args, kwargs = rebuild(filled[i] for i in range(len(leaves)))
-            raw = self._fun(space.params(x, numbers), *args, **kwargs)
-            kinds.append(Kind(structure_of_value(raw, structure), target))
-            return kinds[-1].traced(raw)
-
-        data = [*jax.tree.leaves(start.numbers), *(leaves[i] for i in places)]
-        trace = trace_function(function, jnp.asarray(start.x), *data)
-        arrays = (*trace.consts, *(jnp.asarray(value) for value in data))
-        return Program(trace, arrays, -1.0 if self._direction == "maximize" else 1.0), kinds[-1]
 
 
 def _whole(
@@ -438,36 +369,6 @@ def _chart(space: TracedSpace, start: Start) -> tuple[TracedFunction | None, Any
 
     found = trace_function(flat, jnp.asarray(start.x), *numbers)
     return found, (found.consts, tuple(jnp.asarray(value) for value in numbers))
-
-
-def resolve_jax_algorithm(
-    algorithm: Any, algo_options: dict[str, Any] | None, who: str
-) -> JaxAlgorithm:
-    """Return an algorithm that runs inside JAX.
-
-    Args:
-        algorithm: Name, class or instance.
-        algo_options: Its options.
-        who: What it is for, in messages.
-
-    Raises:
-        NotAvailableError: If it does not run inside JAX.
-        InvalidAlgoOptionError: If it or an option is not known, or there is a limit on seconds.
-    """
-    resolved = resolve_algorithm(algorithm, algo_options)
-    if not isinstance(resolved, JaxAlgorithm):
-        able = sorted(n for n, c in REGISTRY.items() if issubclass(c, JaxAlgorithm))
-        raise NotAvailableError(
-            f"{who} needs an algorithm that runs inside JAX, and {resolved.name} does not. "
-            f"Those that do: {', '.join(able)}."
-        )
-    return resolved
-
-
-def maxfun(algorithm: JaxAlgorithm) -> int:
-    """Return the limit on evaluations of a whole solve."""
-    is_default = algorithm.stopping_maxfun == type(algorithm).stopping_maxfun
-    return MAXFUN if is_default else min(algorithm.stopping_maxfun, NO_LIMIT)
 
 
 def _rounded(leaf: Any) -> jax.Array:

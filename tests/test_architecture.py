@@ -45,7 +45,7 @@ LAYERS = [
         "derivative_check",
         "derivative_report",
     },
-    {"optimize", "plots", "implicit", "argmin", "benchmarking"},
+    {"optimize", "plots", "implicit", "jax_problem", "argmin", "minimize_batch", "benchmarking"},
     {"live", "watch", "serve", "cli", "demo", "__init__"},
     {"__main__"},
 ]
@@ -98,8 +98,6 @@ HEAVY = {
     "uvicorn",
 }
 LOADED_ON_FIRST_USE = {
-    "argmin",
-    "implicit",
     "log",
     "plots",
     "live",

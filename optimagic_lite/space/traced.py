@@ -86,19 +86,28 @@ class TracedSpace:
 
     def start(self, params: Any) -> Start:
         """Return where a solve from these params begins; pure JAX where they are traced."""
+        if not self.is_traced:
+            return self.start_at(None)
+        leaves, _ = flatten_in_order(params)
+        parts = [jnp.asarray(leaf, dtype=jnp.float64).reshape(-1) for leaf in leaves]
+        return self.start_at(jnp.concatenate(parts))
+
+    def start_at(self, flat: jax.Array | None) -> Start:
+        """Return where a solve begins.
+
+        Args:
+            flat: Params as a vector; None for those from which the space was made.
+        """
         space = self.space
         x: Any = space.x0
         constants: Any = np.zeros(0) if space.plan is None else space.plan.constants
-        if self.is_traced:
-            leaves, _ = flatten_in_order(params)
-            parts = [jnp.asarray(leaf, dtype=jnp.float64).reshape(-1) for leaf in leaves]
-            flat = jnp.concatenate(parts)
+        if flat is not None:
             x = self._unscaled_x(jax.lax.stop_gradient(flat))
             if len(self.fixed[0]):
                 constants = jnp.asarray(constants).at[self.fixed[1]].set(flat[self.fixed[0]])
         if self.scaling is None:
             return Start(x, space.lower, space.upper, Numbers(constants, None, None))
-        xp = jnp if self.is_traced else np
+        xp = np if flat is None else jnp
         scale = make_scale(x, space.lower, space.upper, space.x_names, self.scaling, xp)
         numbers = Numbers(constants, scale.factor, scale.offset)
         limits = scale.scaled(space.lower), scale.scaled(space.upper)
@@ -160,7 +169,13 @@ class TracedSpace:
 
 
 def make_traced_space(
-    params: Any, *, bounds: Any, constraints: Any, scaling: Any, keeps_bounds: bool
+    params: Any,
+    *,
+    bounds: Any,
+    constraints: Any,
+    scaling: Any,
+    keeps_bounds: bool,
+    for_all_starts: bool | None = None,
 ) -> TracedSpace:
     """Build the space in which an algorithm searches from params that may be traced.
 
@@ -170,6 +185,7 @@ def make_traced_space(
         constraints: See ``minimize``.
         scaling: See ``minimize``.
         keeps_bounds: See ``make_space``.
+        for_all_starts: Whether other starts than these are to come; None: if they are traced.
 
     Raises:
         OptimagicError: See ``make_space``. From traced params only what does not depend on their
@@ -178,6 +194,7 @@ def make_traced_space(
     """
     is_traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(params))
     example = make_feasible(params, bounds, constraints) if is_traced else params
+    is_traced = is_traced if for_all_starts is None else for_all_starts
     space = make_space(example, bounds=bounds, constraints=constraints, keeps_bounds=keeps_bounds)
     fixed = _fixed(space, read_demands(constraints, space.tree), is_traced=is_traced)
     return TracedSpace(space, read_scaling(scaling), is_traced, fixed)
