@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from optimagic_lite import exceptions, mark, utilities
 from optimagic_lite.algos import algos
 from optimagic_lite.argmin import argmax, argmin
+from optimagic_lite.batch_result import BatchResult
 from optimagic_lite.callback import CallbackState
 from optimagic_lite.constraints import (
     DecreasingConstraint,
@@ -28,6 +29,7 @@ from optimagic_lite.constraints import (
 )
 from optimagic_lite.history import History, MultistartHistory
 from optimagic_lite.log_options import PostgresLogOptions, SQLiteLogOptions
+from optimagic_lite.minimize_batch import maximize_batch, minimize_batch
 from optimagic_lite.multistart.info import MultistartInfo
 from optimagic_lite.objective.kinds import (
     FunctionValue,
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "BatchResult",
     "Bounds",
     "CallbackState",
     "DecreasingConstraint",
@@ -104,7 +107,9 @@ __all__ = [
     "make_space",
     "mark",
     "maximize",
+    "maximize_batch",
     "minimize",
+    "minimize_batch",
     "params_plot",
     "second_derivative",
     "slice_plot",

@@ -9,6 +9,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
 
 from optimagic_lite.algorithms.base import REGISTRY
 from optimagic_lite.algorithms.jax_loop import JaxAlgorithm
@@ -22,9 +24,12 @@ from optimagic_lite.objective.kinds import Kind, structure_of_value
 from optimagic_lite.objective.tracing import Program, is_array_or_float
 from optimagic_lite.optimize import minimize
 from optimagic_lite.problem import Problem, check_capabilities, check_structure, make_problem
+from optimagic_lite.space.bounds import read_bounds
 from optimagic_lite.space.traced import Start, TracedSpace, make_traced_space
-from optimagic_lite.space.trees import flatten_in_order
+from optimagic_lite.space.trees import ParamTree, flatten_in_order
 from optimagic_lite.stopping import Stop
+
+Array = NDArray[np.float64]
 
 # limit on evaluations where the user sets none: a compiled loop cannot be interrupted
 MAXFUN = 10_000
@@ -80,11 +85,24 @@ class JaxProblem:
             maxfun=self.maxfun,
         )
 
-    def space(self, params: Any, *, for_all_starts: bool | None = None) -> TracedSpace:
+    def is_outside(self, tree: ParamTree, flats: Array) -> NDArray[np.bool_]:
+        """Tell which params, as vectors of shape (k, n_params), are outside of the bounds."""
+        # a start that is NaN is nowhere outside
+        bounds = read_bounds(self._limits["bounds"], tree, np.full(tree.n_params, np.nan))
+        return np.asarray(((flats < bounds.lower) | (flats > bounds.upper)).any(axis=1))
+
+    def space(
+        self,
+        params: Any,
+        kwargs: dict[str, Any] | None = None,
+        *,
+        for_all_starts: bool | None = None,
+    ) -> TracedSpace:
         """Return where to search; refuse what the algorithm cannot do.
 
         Args:
             params: Start params, traced or not.
+            kwargs: Further arguments of the criterion, if they are to be checked.
             for_all_starts: See ``make_traced_space``.
         """
         space = make_traced_space(
@@ -93,15 +111,15 @@ class JaxProblem:
             keeps_bounds=self.algorithm.algo_info.supports_bounds,
             for_all_starts=for_all_starts,
         )
-        check_capabilities(self.described(space.space.tree.template), space.space)
+        check_capabilities(self.described(space.space.tree.template, kwargs), space.space)
         return space
 
-    def described(self, params: Any) -> Problem:
-        """Return the problem without its data, checked like one of ``minimize``."""
+    def described(self, params: Any, kwargs: dict[str, Any] | None = None) -> Problem:
+        """Return the problem, checked like one of ``minimize``; arguments as in ``space``."""
         defaults = {name: p.default for name, p in inspect.signature(minimize).parameters.items()}
         del defaults["resume"]
-        # the criterion's own arguments are not known yet
-        given = {"fun": lambda params: params, "params": params, "algorithm": self.algorithm}
+        fun = self.fun if kwargs is not None else lambda params: params
+        given = {"fun": fun, "fun_kwargs": kwargs, "params": params, "algorithm": self.algorithm}
         problem = make_problem(self.direction, defaults | given | self._limits)
         check_structure(problem, structure_of(self.fun) or "scalar")
         return problem

@@ -57,6 +57,30 @@ class Progress:
         self._bar.set_postfix_str(", ".join(parts), refresh=True)
 
 
+class BatchProgress:
+    """A bar with the number of runs of a batch that have ended.
+
+    Args:
+        name: What is running.
+        n_runs: Number of runs.
+
+    Raises:
+        NotInstalledError: If tqdm is not installed.
+    """
+
+    def __init__(self, name: str, n_runs: int) -> None:
+        self._bar = _tqdm()(desc=name, total=n_runs, unit=" runs", mininterval=0)
+
+    def update(self, n_ended: int) -> None:
+        """Show how many runs have ended."""
+        self._bar.n = n_ended
+        self._bar.refresh()
+
+    def close(self) -> None:
+        """Leave the last state there."""
+        self._bar.close()
+
+
 def check_progress() -> None:
     """Refuse a bar where it cannot be drawn.
 

@@ -254,6 +254,8 @@ def _comparable(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return descriptions without what a resumed run may change."""
     out = tuple({name: d[name] for name in ("bounds", "constraints")} for d in (old, new))
+    for part, description in zip(out, (old, new), strict=True):
+        part["runs of a batch"] = description.get("runs of a batch")
     if sorted(map(repr, out[0]["constraints"])) == sorted(map(repr, out[1]["constraints"])):
         # in another order
         out[0]["constraints"] = out[1]["constraints"]

@@ -40,6 +40,8 @@ LAYERS = [
         "prepared",
         "resume",
         "result",
+        "batch_inputs",
+        "batch_result",
         "inference",
         "differentiation",
         "derivative_check",

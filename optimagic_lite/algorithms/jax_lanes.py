@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -71,12 +71,14 @@ class Rows(NamedTuple):
         x: Points, shape (r, n).
         f: The criterion there, shape (r,); not finite where the evaluation failed.
         seconds: When the chunk began and ended, on the clock of ``time.perf_counter``.
+        is_start: Whether these are the starts.
     """
 
     lane: Positions
     x: Array
     f: Array
     seconds: tuple[float, float]
+    is_start: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,14 +114,30 @@ class Task:
     def take(self, places: Positions) -> tuple[Settings, tuple[Any, ...]]:
         """Return settings and data of some of the runs."""
         settings, data = self.axes
+        sides = zip(self.settings.box, settings.box, strict=True)
         box = type(self.settings.box)(
-            *(
-                v if axis is None else jnp.asarray(v)[places]
-                for v, axis in zip(self.settings.box, settings.box, strict=True)
-            )
+            *(v if axis is None else jnp.asarray(v)[places] for v, axis in sides)
         )
         chosen = (v if a is None else v[places] for v, a in zip(self.data, data, strict=True))
         return self.settings._replace(box=box), tuple(chosen)
+
+    def part(self, places: Positions, devices: Sequence[Any]) -> Task:
+        """Return some of the runs, on some devices."""
+        settings, data = self.take(places)
+        used = devices if len(devices) > 1 else None
+        return replace(self, x0=self.x0[places], settings=settings, data=data, devices=used)
+
+    def bytes_of_lane(self) -> int:
+        """Return the size of the state of a run."""
+        _, data = self.take(np.zeros(1, dtype=np.intp))
+        evaluate = self.one_pass.evaluate(self.program)(self.program.value)
+
+        def begin(x: jax.Array, *data: Any) -> Carry:
+            return self.one_pass.begin(x, evaluate(x, *data))
+
+        one = jax.vmap(begin, in_axes=(0, *self.axes[1]))
+        shapes = jax.tree.leaves(jax.eval_shape(one, self.x0[:1], *data))
+        return sum(int(v.size) * v.dtype.itemsize for v in shapes)
 
 
 def run_lanes(
@@ -134,40 +152,45 @@ def run_lanes(
         task: The runs.
         record: Called with the evaluations after each chunk, the starts first, in this order.
         report: Called after each chunk with the number of runs that have ended; True stops all.
+
+    Raises:
+        KeyboardInterrupt: With ``lanes``, what they have come to.
     """
     k, n = task.x0.shape
-    ends = _nothing(k, n)
+    ends = no_lanes(k, n)
     places = _padded(np.arange(k), task)
     settings, data = task.take(places)
     clock = time.perf_counter()
     carry = _begin(task, task.x0[places], data)
     carry = carry._replace(status=_without_padding(carry.status, k))
     if record is not None:
-        rows = Rows(np.arange(k), task.x0, np.asarray(carry.f)[:k], (clock, time.perf_counter()))
-        record(rows)
+        seconds = clock, time.perf_counter()
+        record(Rows(np.arange(k), task.x0, np.asarray(carry.f)[:k], seconds, is_start=True))
     n_passes = _FIRST_PASSES
-    while True:
-        clock = time.perf_counter()
-        n_steps = 0 if record is None else _n_steps(len(places), n)
-        limit = min(n_passes, n_steps) if n_steps else n_passes
-        carry, buffers = _chunk(task, carry, limit, settings, data, n_steps)
-        status = np.asarray(carry.status)
-        now = time.perf_counter()
-        n_passes = (
-            max(1, n_passes // 2) if now - clock > _SLOW_CHUNK else min(2 * n_passes, _MAX_PASSES)
-        )
-        if record is not None:
-            record(_rows(buffers, places, (clock, now)))
-        running = np.flatnonzero(status == Status.RUNNING)
-        is_stopped = report is not None and report(k - len(running))
-        if not len(running) or is_stopped:
-            return _kept(ends, carry, places)
-        if _is_sparse(len(running), len(places)):
-            ends = _kept(ends, carry, places)
-            chosen = _padded(running, task)
-            carry = kept("pack lanes", lambda: _packed)(carry, chosen, len(running))
-            places = places[chosen]
-            settings, data = task.take(places)
+    try:
+        while True:
+            clock = time.perf_counter()
+            n_steps = 0 if record is None else _n_steps(len(places), n)
+            limit = min(n_passes, n_steps) if n_steps else n_passes
+            carry, buffers = _chunk(task, carry, limit, settings, data, n_steps)
+            running = np.flatnonzero(np.asarray(carry.status) == Status.RUNNING)
+            now = time.perf_counter()
+            is_slow = now - clock > _SLOW_CHUNK
+            n_passes = max(1, n_passes // 2) if is_slow else min(2 * n_passes, _MAX_PASSES)
+            if record is not None:
+                record(_rows(buffers, places, (clock, now)))
+            is_stopped = report is not None and report(k - len(running))
+            if not len(running) or is_stopped:
+                return _kept(ends, carry, places)
+            if _is_sparse(len(running), len(places)):
+                ends = _kept(ends, carry, places)
+                chosen = _padded(running, task)
+                carry = kept("pack lanes", lambda: _packed)(carry, chosen, len(running))
+                places = places[chosen]
+                settings, data = task.take(places)
+    except KeyboardInterrupt as interrupt:
+        interrupt.lanes = _kept(ends, carry, places)  # type: ignore[attr-defined]
+        raise
 
 
 def _is_sparse(n_running: Any, n_lanes: int) -> Any:
@@ -202,7 +225,8 @@ def _n_steps(n_lanes: int, n: int) -> int:
     return int(np.clip(_BUFFER // (n_lanes * n), 1, _FIRST_PASSES))
 
 
-def _nothing(k: int, n: int) -> Lanes:
+def no_lanes(k: int, n: int) -> Lanes:
+    """Return k runs of n entries that have not begun."""
     numbers = (
         np.full((k, n), np.nan),
         np.full(k, np.nan),

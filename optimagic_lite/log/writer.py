@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from optimagic_lite.exceptions import LogError
 from optimagic_lite.history import Direction, jsonable
+from optimagic_lite.log.lanes import LaneWriter
 from optimagic_lite.log.processes import process_started
 from optimagic_lite.log.rows import RowWriter, StepLog, next_row
 from optimagic_lite.log.sink import PATIENCE, DatabaseSink
@@ -168,6 +169,10 @@ class LogWriter:
         self._has_steps = True
         return StepLog(self._store, platform.node(), self.run_id, self.started)
 
+    def lanes(self, n_lanes: int) -> LaneWriter:
+        """Return what writes the evaluations of many runs side by side, each a step of this one."""
+        return LaneWriter(self._sink, self.run_id, n_lanes)
+
     def add(self, rows: list[Kept]) -> None:
         """Add rows that were written elsewhere and did not reach the log from there."""
         if rows:
@@ -191,9 +196,9 @@ class LogWriter:
             numbered.append((table, tuple(values)))
         return numbered
 
-    def add_step(self, record: StepRecord) -> None:
-        """Add a local optimisation that has ended."""
-        self._sink.write([(steps.name, row_from(self.run_id, record))])
+    def add_steps(self, records: list[StepRecord]) -> None:
+        """Add local optimisations that have ended."""
+        self._sink.write([(steps.name, row_from(self.run_id, record)) for record in records])
 
     def finish(
         self, status: FinalStatus, *, success: bool | None, message: str | None, fun: float | None

@@ -277,7 +277,7 @@ class Multistart:
         """Note in the log that a local optimisation need not be repeated."""
         if self._log is not None and has_ended(found):
             stop_time = time.time() - self._began
-            self._log.add_step(record_of(found, self._prepared, stop_time))
+            self._log.add_steps([record_of(found, self._prepared, stop_time)])
 
     def _raise(self, found: LocalRun) -> None:
         """Raise what made a local optimisation fail, if that ends the run."""
