@@ -17,6 +17,7 @@ from typing import (
     Any,
     ClassVar,
     Literal,
+    Protocol,
     Self,
     TypeVar,
     dataclass_transform,
@@ -423,8 +424,26 @@ def algorithm(name: str, **traits: Any) -> Callable[[_Class], _Class]:
     return register
 
 
+class Solves(Protocol):
+    """What ``run`` needs of an algorithm."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def algo_info(self) -> AlgoInfo:
+        """What it can do."""
+        ...
+
+    def solve(self, evaluator: Evaluator, x0: Array) -> Outcome:
+        """Minimize from x0, shape (n_x,)."""
+        ...
+
+
 def run(
-    chosen: Algorithm, evaluator: Evaluator, plain_value: Any = None, seconds: float = 0.0
+    chosen: Solves, evaluator: Evaluator, plain_value: Any = None, seconds: float = 0.0
 ) -> Outcome:
     """Run an algorithm from the start and translate every way in which it can end.
 
@@ -466,7 +485,7 @@ def run(
     return _checked(outcome, chosen, evaluator)
 
 
-def _solve(chosen: Algorithm, evaluator: Evaluator) -> Outcome:
+def _solve(chosen: Solves, evaluator: Evaluator) -> Outcome:
     """Solve, and anew from a better point where the solution deceives."""
     start = evaluator.space.x0
     has_residuals = chosen.algo_info.solver_type == "least_squares"
@@ -507,7 +526,7 @@ def _solve(chosen: Algorithm, evaluator: Evaluator) -> Outcome:
     return dataclasses.replace(outcome, success=True, message=message)
 
 
-def _at_no_edge(outcome: Outcome, chosen: Algorithm, evaluator: Evaluator) -> Outcome:
+def _at_no_edge(outcome: Outcome, chosen: Solves, evaluator: Evaluator) -> Outcome:
     """Return the outcome, without success if a lower point is found by looking around."""
     with contextlib.suppress(StopRun):
         if lower_point(evaluator) is not None:
@@ -516,7 +535,7 @@ def _at_no_edge(outcome: Outcome, chosen: Algorithm, evaluator: Evaluator) -> Ou
     return outcome
 
 
-def _checked(outcome: Outcome, chosen: Algorithm, evaluator: Evaluator) -> Outcome:
+def _checked(outcome: Outcome, chosen: Solves, evaluator: Evaluator) -> Outcome:
     """Return the outcome, without success where something speaks against it."""
     if evaluator.best_violation > 0:
         message = f"{_infeasible(evaluator)} {chosen.name} said: {outcome.message}"
@@ -541,7 +560,7 @@ def _infeasible(evaluator: Evaluator) -> str:
     )
 
 
-def _doubt(outcome: Outcome, chosen: Algorithm, evaluator: Evaluator) -> str:
+def _doubt(outcome: Outcome, chosen: Solves, evaluator: Evaluator) -> str:
     """Return why a reported success is none; "" if nothing speaks against it."""
     best_x, best_f, space = evaluator.best_x, evaluator.best_f, evaluator.space
     gradient = evaluator.best_gradient

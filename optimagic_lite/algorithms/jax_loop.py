@@ -29,6 +29,7 @@ from optimagic_lite.algorithms.jax_pass import (
     Stepper,
     Tolerances,
 )
+from optimagic_lite.stopping import Stop, StopRun
 
 if TYPE_CHECKING:
     from optimagic_lite.evaluator import Evaluator
@@ -107,6 +108,56 @@ def run(evaluator: Evaluator, stepper: Stepper, x0: Array, tolerances: Tolerance
         is_slow = time.perf_counter() - clock > _SLOW_CHUNK
         n_allowed = max(1, n_allowed // 2) if is_slow else min(2 * n_allowed, n_steps)
     return _outcome(carry, status, int(settings.maxiter), evaluator.n_iterations)
+
+
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """A solve that was made without an evaluator.
+
+    Args:
+        xs: Points that were evaluated after the start, shape (k, n_x).
+        fs: The criterion there, shape (k,); not finite where the evaluation failed.
+        x: Last accepted iterate, shape (n_x,).
+        f: The criterion there.
+        g: Its gradient there.
+        n_iterations: Accepted steps.
+        status: A ``Status``; RUNNING if time was over.
+        seconds: How long it took.
+    """
+
+    xs: Array
+    fs: Array
+    x: Array
+    f: float
+    g: Array
+    n_iterations: int
+    status: int
+    seconds: float
+
+
+def replay(evaluator: Evaluator, solved: Solved) -> Outcome:
+    """Record a solve as if it had just been made, and return its outcome."""
+    first, n_rows = 0, len(solved.fs)
+    while first < n_rows:
+        n_now = min(n_rows - first, evaluator.remaining())
+        rows = slice(first, first + n_now)
+        evaluator.n_iterations = max(0, solved.n_iterations)
+        began = evaluator.elapsed() - solved.seconds * n_now / n_rows
+        evaluator.record_chunk(solved.xs[rows], solved.fs[rows], began)
+        first += n_now
+    status = Status(solved.status)
+    if status is Status.RUNNING:
+        raise StopRun(Stop.MAXTIME, evaluator.limits.maxtime)
+    limits = evaluator.limits
+    return Outcome(
+        success=status.is_success,
+        message=status.text(maxiter=int(limits.maxiter), maxfun=int(limits.maxfun)),
+        status=status.code,
+        fun=solved.f,
+        n_iterations=max(0, solved.n_iterations),
+        gradient=solved.g,
+        x=solved.x,
+    )
 
 
 def _outcome(carry: Carry, status: Status, maxiter: int, n_iterations: int) -> Outcome:

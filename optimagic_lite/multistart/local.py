@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from optimagic_lite.algorithms.base import Outcome, run
+from optimagic_lite.algorithms.base import Outcome, Solves, run
 from optimagic_lite.exceptions import UserFunctionRuntimeError
 from optimagic_lite.history import History
 from optimagic_lite.parallel import TaskFailure
@@ -90,12 +90,14 @@ class LocalSolver:
         log: Where to log, or None.
         began: When the whole run began, in seconds since 1970.
         pid: Process of the whole run.
+        ahead: Algorithms that know the solve of a local optimisation, by its number.
     """
 
     prepared: Prepared
     log: StepLog | None
     began: float
     pid: int
+    ahead: Mapping[int, Solves] = field(default_factory=dict)
 
     def __call__(self, task: LocalTask) -> LocalRun:
         """Optimise locally."""
@@ -121,7 +123,8 @@ class LocalSolver:
                 return LocalRun(number, x0, task.origin, tally, history, rows=rows, **what)
 
             try:
-                outcome = run(self.prepared.problem.algorithm, evaluator)
+                algorithm = self.ahead.get(number, self.prepared.problem.algorithm)
+                outcome = run(algorithm, evaluator)
             except KeyboardInterrupt as interrupt:
                 interrupt.local_run = ended()  # type: ignore[attr-defined]
                 raise

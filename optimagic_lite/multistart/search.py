@@ -18,10 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimagic_lite.algorithms.base import Outcome
+from optimagic_lite.algorithms.jax_loop import JaxAlgorithm
 from optimagic_lite.evaluator import Evaluator
 from optimagic_lite.exceptions import UserFunctionRuntimeError, warn_user
 from optimagic_lite.history import History, MultistartHistory
 from optimagic_lite.multistart.info import MultistartInfo
+from optimagic_lite.multistart.lanes import Replay, SideBySide
 from optimagic_lite.multistart.local import LocalRun, LocalSolver, LocalTask, Warned
 from optimagic_lite.multistart.sample import BATCH_SIZE, Sample
 from optimagic_lite.multistart.saved import has_ended, local_run_of, record_of
@@ -228,6 +230,7 @@ class Multistart:
             ended: Those of the same batch that ended before the run was resumed.
         """
         done = {found.number: found for found in ended}
+        solver = replace(solver, ahead=self._solved_ahead(tasks))
         try:
             with contextlib.closing(self._options.cores.as_completed(solver, tasks)) as results:
                 for i, found in results:
@@ -252,6 +255,16 @@ class Multistart:
             for _, found in sorted(done.items()):
                 self._runs.append(found)
                 self._explorer.absorb(found.tally)
+
+    def _solved_ahead(self, tasks: list[LocalTask]) -> dict[int, Replay]:
+        """Solve tasks side by side where the algorithm runs inside JAX, on this core."""
+        is_inside = isinstance(self._prepared.problem.algorithm, JaxAlgorithm)
+        if not is_inside or self._options.cores.is_spread or len(tasks) < 2:
+            return {}
+        # not everything that JAX compiles can be batched, a callback for one
+        with contextlib.suppress(Exception):
+            return SideBySide(self._prepared, tasks).solve()
+        return {}
 
     def _received(self, task: LocalTask, found: LocalRun | TaskFailure) -> LocalRun:
         """Return the record of a local optimisation, wherever it ran and however it ended."""
