@@ -23,6 +23,8 @@ from optimagic_lite.exceptions import NotAvailableError
 
 # number of entries of x up to which the Hessian is made; beyond, only products with it
 _DENSE = 500
+# the same where different x mean the same params: products alone do not tell which do
+_DENSE_REDUNDANT = 2_000
 # smallest eigenvalue of the scaled Hessian, relative to the largest, that counts as positive
 _REGULAR = 1e-13
 # what is left of an equation solved by products, relative to its right-hand side
@@ -63,7 +65,8 @@ def differentiable(
     """Return a solve whose x can be differentiated with respect to data, to any order.
 
     Where the solve failed, derivatives are NaN. So they are where the Hessian in the free entries
-    is not positive definite: the solution is no function of the data then.
+    is not positive definite: the solution is no function of the data then. Beyond 500 entries
+    this is noticed only if no move fulfils the equations.
 
     Args:
         solve: Called as ``solve(box, arguments, charted, data)``.
@@ -86,12 +89,25 @@ def differentiable(
         with jax.enable_x64(True):
             out = function(*primals)
             of_x: Chart = None if chart is None else lambda x: chart(x, charted)
-            dx = _tangent(value, of_x, out.x, box, data, tangents[-1])
-            # a product, because its transpose is NaN too
-            dx = dx * jnp.where(out.success, 1.0, jnp.nan)
+            data_dot = _spoiled(tangents[-1], out.success)
+            dx = _spoiled(_tangent(value, of_x, out.x, box, data, data_dot), out.success)
             return out, jax.tree.map(_no_tangent, out)._replace(x=dx)
 
     return function
+
+
+def _spoiled(tangents: Any, success: jax.Array) -> Any:
+    """Return NaN if a solve failed.
+
+    It is done to what goes in and to what comes out, because bounds cut the way between; and by a
+    product, whose transpose is NaN too.
+    """
+
+    def spoil(v: Any) -> Any:
+        is_number = v.dtype != jax.dtypes.float0
+        return v * jnp.where(success, 1.0, jnp.nan).astype(v.dtype) if is_number else v
+
+    return jax.tree.map(spoil, tangents)
 
 
 def _no_tangent(primal: jax.Array) -> Any:
@@ -108,7 +124,7 @@ def _tangent(
     g, g_dot = jax.jvp(lambda *data: gradient(x, *data), data, data_dot)
     free = jax.lax.stop_gradient(box.is_free(x, g))
     target = jnp.where(free, -g_dot, 0.0)
-    if len(x) <= _DENSE:
+    if len(x) <= (_DENSE if chart is None else _DENSE_REDUNDANT):
         return _by_hessian(jax.hessian(value)(x, *data), chart, x, free, target)
     return _by_products(
         lambda v: jax.jvp(lambda x: gradient(x, *data), (x,), (v,))[1], free, target

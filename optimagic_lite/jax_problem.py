@@ -125,7 +125,13 @@ class JaxProblem:
         return problem
 
     def program(
-        self, space: TracedSpace, start: Start, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        space: TracedSpace,
+        start: Start,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        of_flat: bool = False,
     ) -> tuple[Program, Kind]:
         """Trace the criterion as a function of x, of numbers of the space and of data.
 
@@ -134,6 +140,7 @@ class JaxProblem:
             start: From where.
             args: Further arguments of the criterion.
             kwargs: The same by name.
+            of_flat: Whether it is to be a function of params as a vector, instead of x.
 
         Returns:
             The program, whose data end with the numbers of the space and then the data among the
@@ -148,13 +155,15 @@ class JaxProblem:
             filled = dict(enumerate(leaves))
             filled |= zip(places, data[len(numbers) :], strict=True)
             args, kwargs = rebuild(filled[i] for i in range(len(leaves)))
-            raw = self.fun(space.params(x, own), *args, **kwargs)
+            params = space.space.tree.trace(x) if of_flat else space.params(x, own)
+            raw = self.fun(params, *args, **kwargs)
             found = structure_of_value(raw, structure_of(self.fun))
             kinds.append(Kind(found, self.algorithm.algo_info.solver_type))
             return kinds[-1].traced(raw)
 
         data = [*numbers, *(leaves[i] for i in places)]
-        trace = trace_function(function, jnp.asarray(start.x), *data)
+        at = jnp.zeros(space.space.tree.n_params) if of_flat else jnp.asarray(start.x)
+        trace = trace_function(function, at, *data)
         arrays = (*trace.consts, *(jnp.asarray(value) for value in data))
         return Program(trace, arrays, -1.0 if self.direction == "maximize" else 1.0), kinds[-1]
 

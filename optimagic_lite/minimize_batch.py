@@ -30,11 +30,13 @@ from optimagic_lite.exceptions import (
     warn_user,
 )
 from optimagic_lite.history import Direction, History, Kind
+from optimagic_lite.jax_edges import MAX_ROUNDS, look_around_lanes
 from optimagic_lite.jax_problem import JaxProblem, read_data, resolve_jax_algorithm
 from optimagic_lite.log_options import LogOptions, read_log_options
 from optimagic_lite.objective.tracing import Program
 from optimagic_lite.progress import BatchProgress
 from optimagic_lite.resume import describe_problem
+from optimagic_lite.space.edges import Edges
 from optimagic_lite.space.traced import Start, TracedSpace
 from optimagic_lite.space.trees import ParamTree, flatten_in_order
 from optimagic_lite.stopping import Stop
@@ -185,6 +187,7 @@ class _Batch:
         starts: Where they begin; x has shape (n_runs, n_x), and what differs between runs has a
             leading axis.
         task: The same for the solver.
+        around: The criterion of params as a vector, where edges could deceive the solver; or None.
     """
 
     problem: JaxProblem
@@ -192,6 +195,7 @@ class _Batch:
     space: TracedSpace
     starts: Start
     task: Task
+    around: Program | None
 
     @property
     def sign(self) -> float:
@@ -243,7 +247,10 @@ def _make_batch(problem: JaxProblem, inputs: BatchInputs) -> _Batch:
         settings=problem.settings(starts.lower, starts.upper),
         **_data(program, starts, inputs),
     )
-    return _Batch(problem, inputs, space, starts, task)
+    around = None
+    if Edges(space.space):
+        around, _ = problem.program(space, first, (), inputs.example, of_flat=True)
+    return _Batch(problem, inputs, space, starts, task, around)
 
 
 def _starts(problem: JaxProblem, space: TracedSpace, inputs: BatchInputs) -> Start:
@@ -373,14 +380,13 @@ class _Run:
         """Solve all runs, as many at once as are asked for."""
         task, n_runs = self._batch.task, self._batch.inputs.n_runs
         ends: list[Lanes] = []
-        records = bool(self.histories) or self._rows is not None
         try:
             for runs in np.array_split(np.arange(n_runs), math.ceil(n_runs / size)):
                 part = task.part(runs, devices[: len(runs)])
                 ends.append(
                     run_lanes(
                         part,
-                        record=partial(self._record, runs) if records else None,
+                        record=partial(self._record, runs) if self._records else None,
                         report=partial(self._report, int(runs[0])),
                     )
                 )
@@ -389,7 +395,44 @@ class _Run:
             ends += [] if reached is None else [reached]
             interrupt.partial_result = self.result(self._joined(ends), "interrupted")  # type: ignore[attr-defined]
             raise
-        return self._joined(ends)
+        return self._anew(self._joined(ends), devices)
+
+    def _anew(self, lanes: Lanes, devices: Sequence[Any]) -> Lanes:
+        """Begin anew from lower points where a transformation has deceived the solver."""
+        batch = self._batch
+        if batch.around is None:
+            return lanes
+        edges = Edges(batch.space.space)
+        for _ in range(MAX_ROUNDS):
+            found = look_around_lanes(
+                batch.task,
+                batch.around,
+                batch.space,
+                edges,
+                batch.starts.numbers,
+                has_own_numbers=batch.inputs.starts is not None,
+                lanes=lanes,
+            )
+            lanes.n_evaluations[:] += found.n_evaluations
+            lower = np.flatnonzero(found.is_lower)
+            if not len(lower):
+                return lanes
+            part = batch.task.part(lower, devices[: len(lower)])
+            again = run_lanes(
+                dataclasses.replace(part, x0=found.point[lower]),
+                record=partial(self._record, lower, goes_on=True) if self._records else None,
+                report=lambda _: self._report(0, len(lanes.f)),
+            )
+            for name in ("x", "f", "g", "status"):
+                getattr(lanes, name)[lower] = getattr(again, name)
+            for name in ("n_iterations", "n_evaluations"):
+                getattr(lanes, name)[lower] += getattr(again, name)
+        lanes.status[lower] = Status.DECEIVED
+        return lanes
+
+    @property
+    def _records(self) -> bool:
+        return bool(self.histories) or self._rows is not None
 
     def _joined(self, ends: list[Lanes]) -> Lanes:
         """Return the ends of all runs, those that did not begin included."""
@@ -405,13 +448,19 @@ class _Run:
         self._is_late = time.perf_counter() - self._began > limit
         return self._is_late
 
-    def _record(self, runs: NDArray[np.intp], rows: Rows) -> None:
-        """Keep the evaluations of a chunk; they share its time evenly."""
+    def _record(self, runs: NDArray[np.intp], rows: Rows, *, goes_on: bool = False) -> None:
+        """Keep the evaluations of a chunk; they share its time evenly.
+
+        Args:
+            runs: Numbers of the runs that are lanes.
+            rows: The evaluations.
+            goes_on: Whether these runs have begun before.
+        """
         numbers = runs[rows.lane]
         flats = self._batch.flat(rows.x, numbers)
         funs = self._batch.sign * rows.f
         times = np.linspace(*rows.seconds, len(funs) + 1) - self._began
-        kind: Kind = "start" if rows.is_start else "path"
+        kind: Kind = "start" if rows.is_start and not goes_on else "path"
         if self._rows is not None:
             self._rows.write(numbers, flats, funs, times, kind, self._n_chunks)
         if self.histories:

@@ -47,7 +47,16 @@ LAYERS = [
         "derivative_check",
         "derivative_report",
     },
-    {"optimize", "plots", "implicit", "jax_problem", "argmin", "minimize_batch", "benchmarking"},
+    {
+        "optimize",
+        "plots",
+        "implicit",
+        "jax_problem",
+        "jax_edges",
+        "argmin",
+        "minimize_batch",
+        "benchmarking",
+    },
     {"live", "watch", "serve", "cli", "demo", "__init__"},
     {"__main__"},
 ]

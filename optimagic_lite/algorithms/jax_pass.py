@@ -128,6 +128,7 @@ class Status(enum.IntEnum):
     FAILED = 7
     ZERO = 8
     MAXFUN = 9
+    DECEIVED = 10
 
     @property
     def is_success(self) -> bool:
@@ -164,6 +165,8 @@ _MESSAGES = {
     "derivatives.",
     Status.BROKEN: "The solver could not compute a step. Try another start or another algorithm.",
     Status.FAILED: "The criterion failed: its value or derivative is not finite.",
+    Status.DECEIVED: "The solver stopped at a corner or kink of the constraints, from which the "
+    "criterion still falls. Start elsewhere, or use an algorithm that takes linear constraints.",
     Status.ZERO: "The residuals are zero but for rounding errors.",
 }
 

@@ -102,9 +102,8 @@ class TracedSpace:
         x: Any = space.x0
         constants: Any = np.zeros(0) if space.plan is None else space.plan.constants
         if flat is not None:
-            x = self._unscaled_x(jax.lax.stop_gradient(flat))
-            if len(self.fixed[0]):
-                constants = jnp.asarray(constants).at[self.fixed[1]].set(flat[self.fixed[0]])
+            constants = jnp.asarray(constants).at[self.fixed[1]].set(flat[self.fixed[0]])
+            x = self._unscaled_x(*jax.lax.stop_gradient((flat, constants)))
         if self.scaling is None:
             return Start(x, space.lower, space.upper, Numbers(constants, None, None))
         xp = np if flat is None else jnp
@@ -115,30 +114,48 @@ class TracedSpace:
 
     def flat(self, x: jax.Array, numbers: Numbers) -> jax.Array:
         """Return the flat vector of x."""
-        if numbers.factor is not None:
-            limits = self.space.lower, self.space.upper
-            x = Scale(numbers.factor, numbers.offset, *limits).trace_unscaled(x)
+        x = self.unscaled(x, numbers)
         plan = self.space.plan
-        return x if plan is None else replace(plan, constants=numbers.constants).flat(x)
+        if plan is None:
+            return x
+        flat = replace(plan, constants=numbers.constants).flat(x)
+        # bijections may make numbers of NaN; a product, because its derivatives are NaN too
+        return flat * jnp.where(jnp.isnan(x).any(), jnp.nan, 1.0) if plan.blocks else flat
+
+    def unscaled(self, x: jax.Array, numbers: Numbers) -> jax.Array:
+        """Undo the scale of x."""
+        return x if numbers.factor is None else self._scale(numbers).trace_unscaled(x)
+
+    def scaled(self, x: jax.Array, numbers: Numbers) -> jax.Array:
+        """Scale x, and put back what left the bounds by rounding."""
+        if numbers.factor is None:
+            return jnp.clip(x, self.space.lower, self.space.upper)
+        scale = self._scale(numbers)
+        lower, upper = (scale.scaled(v) for v in (self.space.lower, self.space.upper))
+        return jnp.clip((x - scale.offset) / scale.factor, lower, upper)
+
+    def _scale(self, numbers: Numbers) -> Scale:
+        return Scale(numbers.factor, numbers.offset, self.space.lower, self.space.upper)
 
     def params(self, x: jax.Array, numbers: Numbers) -> Any:
         """Return the params of x."""
         return self.space.tree.trace(self.flat(x, numbers))
 
-    def _unscaled_x(self, flat: jax.Array) -> jax.Array:
-        """Return the start; NaN where params violate constraints."""
-        space = self.space
-        if space.plan is None:
-            return jnp.clip(flat, space.lower, space.upper)
-        if not space.plan.blocks:
-            return jnp.clip(flat[self._plain], space.lower, space.upper)
-        # inverses of bijections are NumPy; this is once a solve
-        shape: Any = jax.ShapeDtypeStruct((space.n_x,), jnp.float64)  # type: ignore[no-untyped-call]
-        x = jax.pure_callback(self._invert, shape, flat, vmap_method="expand_dims")
+    def _unscaled_x(self, flat: jax.Array, constants: jax.Array) -> jax.Array:
+        """Return the start; NaN where params violate bounds or constraints."""
+        space, plan = self.space, self.space.plan
+        x = flat
+        if plan is not None and plan.blocks:
+            # inverses of bijections are NumPy; this is once a solve
+            shape: Any = jax.ShapeDtypeStruct((space.n_x,), jnp.float64)  # type: ignore[no-untyped-call]
+            x = jax.pure_callback(self._invert, shape, flat, vmap_method="expand_dims")
+        elif plan is not None:
+            x = flat[self._plain]
         x = jnp.clip(x, space.lower, space.upper)
-        # where constraints are violated, another point than this one came out
-        gap = jnp.abs(space.plan.flat(x) - flat)[self._moving]
-        is_close = gap <= _VIOLATION * jnp.maximum(1.0, jnp.abs(flat[self._moving]))
+        # where something is violated, another point than this one comes out
+        own: Any = constants
+        again = x if plan is None else replace(plan, constants=own).flat(x)
+        is_close = jnp.abs(again - flat) <= _VIOLATION * jnp.maximum(1.0, jnp.abs(flat))
         return jnp.where(is_close.all(), x, jnp.nan)
 
     @cached_property
@@ -147,14 +164,6 @@ class TracedSpace:
         assert self.space.plan is not None
         order = {int(place): i for i, place in reversed(list(enumerate(self.space.plan.gather)))}
         return np.array([order[i] for i in range(self.space.plan.n_plain)], dtype=np.intp)
-
-    @cached_property
-    def _moving(self) -> Positions:
-        """Flat positions of parameters that are not fixed."""
-        assert self.space.plan is not None
-        first = self.space.plan.n_plain
-        gather, last = self.space.plan.gather, first + len(self.space.plan.constants)
-        return np.flatnonzero((gather < first) | (gather >= last))
 
     def _invert(self, flat: Any) -> Array:
         """Return x of flat vectors; NaN where they are not finite."""
@@ -190,12 +199,22 @@ def make_traced_space(
     Raises:
         OptimagicError: See ``make_space``. From traced params only what does not depend on their
             numbers is checked.
-        InvalidParamsError: If they are traced and constraints depend on the values of fixed ones.
+        InvalidParamsError: If they are traced and constraints depend on the values of fixed ones,
+            or if they hold pandas objects or none of them is free.
     """
     is_traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(params))
-    example = make_feasible(params, bounds, constraints) if is_traced else params
+    limits = {"bounds": bounds, "constraints": constraints}
+    # checks look at numbers, also where all this happens inside the trace of another function
+    with jax.ensure_compile_time_eval():
+        example = make_feasible(params, **limits) if is_traced else params
+        space = make_space(example, **limits, keeps_bounds=keeps_bounds)
+    if not space.tree.is_traceable:
+        raise InvalidParamsError(
+            "params holds pandas objects, which JAX cannot trace. Use arrays, or minimize."
+        )
+    if not space.n_x:
+        raise InvalidParamsError("No parameter is free, so there is nothing to solve for.")
     is_traced = is_traced if for_all_starts is None else for_all_starts
-    space = make_space(example, bounds=bounds, constraints=constraints, keeps_bounds=keeps_bounds)
     fixed = _fixed(space, read_demands(constraints, space.tree), is_traced=is_traced)
     return TracedSpace(space, read_scaling(scaling), is_traced, fixed)
 
