@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,19 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optimagic_lite.algorithms.jax_pass import Box, Carry, Evaluation, Pass, Settings, Status
-from optimagic_lite.algorithms.jax_whole import Trace, solve, solve_traced
-from optimagic_lite.compilation import PureFunction, closed_signature, evaluate, trace_function
-from optimagic_lite.compilation import Trace as TracedFunction
+from optimagic_lite.algorithms.jax_pass import Pass, Status
 from optimagic_lite.exceptions import InvalidAlgoOptionError
 from optimagic_lite.history import Direction, History
-from optimagic_lite.implicit import Solved, differentiable, not_differentiable
-from optimagic_lite.jax_edges import Look, is_success, look_around, solve_anew
+from optimagic_lite.implicit import not_differentiable
 from optimagic_lite.jax_problem import JaxProblem, resolve_jax_algorithm
-from optimagic_lite.objective.exact import hessian
-from optimagic_lite.objective.tracing import Program
+from optimagic_lite.jax_solve import solve_whole
 from optimagic_lite.space.edges import Edges
-from optimagic_lite.space.traced import Start, TracedSpace
 from optimagic_lite.space.trees import ParamTree
 
 
@@ -277,7 +271,7 @@ class Solver:
         around = None
         if Edges(space.space):
             around, _ = self._problem.program(space, start, args, kwargs, of_flat=True)
-        solved, f = _whole(program, around, one_pass, space, start, settings, length)
+        solved, f = solve_whole(program, around, one_pass, space, start, settings, length)
         tree = space.space.tree
         solution = Solution(
             params=tree.trace(space.flat(solved.x, start.numbers)),
@@ -295,118 +289,6 @@ class Solver:
         return solution, SolutionTrace(
             flat, fun, solved.n_evaluations, self._problem.direction, tree
         )
-
-
-def _whole(
-    program: Program,
-    around: Program | None,
-    one_pass: Pass,
-    space: TracedSpace,
-    start: Start,
-    settings: Settings,
-    length: int,
-) -> tuple[Solved, jax.Array]:
-    """Solve, and return the criterion at the solution too; compiled once.
-
-    Args:
-        program: The criterion of x.
-        around: The criterion of params as a vector, where edges could deceive.
-        one_pass: The pass of the solver.
-        space: Where to search.
-        start: From where.
-        settings: Numbers.
-        length: Number of evaluations of a trace; 0 for none.
-    """
-    chart, charted = _chart(space, start)
-    make_evaluate = one_pass.evaluate(program)
-    edges = Edges(space.space)
-    n_own = len(program.data) - len(program.trace.consts)
-    closed_over = () if around is None else around.trace.consts
-
-    def make(value: PureFunction) -> Callable[..., tuple[Solved, jax.Array]]:
-        def scalar(x: jax.Array, *data: jax.Array) -> jax.Array:
-            return jnp.asarray(one_pass.kind.reduced(value(x, *data)))
-
-        def run(box: Box, arguments: Any, _: Any, data: Any) -> Solved:
-            x0, settings, numbers, closed_over = arguments
-            settings = settings._replace(box=box)
-            look = None
-            if around is not None:
-                own = (*closed_over, *data[len(data) - n_own :])
-
-                def of_flat(flat: jax.Array) -> jax.Array:
-                    return jnp.asarray(one_pass.kind.reduced(around.value(flat, *own)))
-
-                look = partial(
-                    look_around, space, edges, lambda x: scalar(x, *data), of_flat, numbers
-                )
-            return _run_whole(one_pass, make_evaluate(value), length, x0, settings, data, look)
-
-        of_x = None if chart is None else lambda x, c: evaluate(chart.jaxpr, c[0], x, *c[1])[0]
-        solve = differentiable(run, scalar, of_x)
-
-        def whole(x0: jax.Array, settings: Settings, charted: Any, more: Any, *data: Any) -> Any:
-            solved = solve(settings.box, (x0, settings, *more), charted, data)
-            return solved, scalar(solved.x, *data)
-
-        return whole
-
-    more = start.numbers, closed_over
-    arguments = (jnp.asarray(start.x), settings, charted, more, *program.data)
-    key: Hashable = "argmin", one_pass.key, length, None if chart is None else chart.signature
-    if around is not None:
-        key = key, edges.key, around.trace.signature
-    if program.trace.has_custom_rules:
-        # derivatives of solutions take two of the criterion
-        second = jax.make_jaxpr(hessian(program.value))(jnp.asarray(start.x), *program.data)
-        key = key, closed_signature(second)
-    compiled = program.compile(key, make, *arguments, order=1)
-    return compiled(*arguments)  # type: ignore[no-any-return]
-
-
-def _run_whole(
-    one_pass: Pass,
-    evaluate: Callable[..., Evaluation],
-    length: int,
-    x0: jax.Array,
-    settings: Settings,
-    data: tuple[Any, ...],
-    look: Callable[[Carry], Look] | None,
-) -> Solved:
-    trace: Trace | None = None
-    if length:
-        carry, trace = solve_traced(one_pass, evaluate, length, x0, settings, *data)
-        if look is not None:
-            # a trace has room for one solve
-            status = jnp.where(look(carry).is_lower, int(Status.DECEIVED), carry.status)
-            carry = carry._replace(status=status)
-    elif look is None:
-        carry = solve(one_pass, evaluate, x0, settings, *data)
-    else:
-        carry = solve_anew(lambda x: solve(one_pass, evaluate, x, settings, *data), look, x0)
-    return Solved(
-        x=carry.x,
-        success=is_success(carry.status),
-        status=carry.status,
-        n_iterations=jnp.maximum(carry.n_iterations, 0),
-        n_evaluations=carry.n_evaluations,
-        gradient_norm=jnp.abs(settings.box.projected(carry.x, carry.g)).max(),
-        trace=trace,
-    )
-
-
-def _chart(space: TracedSpace, start: Start) -> tuple[TracedFunction | None, Any]:
-    """Return the map from x to params and what it takes beyond x, where it may be redundant."""
-    plan = space.space.plan
-    if plan is None or not plan.blocks:
-        return None, ()
-    numbers, structure = jax.tree.flatten(start.numbers)
-
-    def flat(x: jax.Array, *numbers: Any) -> jax.Array:
-        return space.flat(x, jax.tree.unflatten(structure, numbers))
-
-    found = trace_function(flat, jnp.asarray(start.x), *numbers)
-    return found, (found.consts, tuple(jnp.asarray(value) for value in numbers))
 
 
 def _rounded(leaf: Any) -> jax.Array:

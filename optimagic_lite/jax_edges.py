@@ -103,8 +103,9 @@ def look_around_lanes(
     """
     closed_over, kind = around.trace.consts, task.one_pass.kind
     n_own = len(task.program.data) - len(task.program.trace.consts)
-    own_axes = task.axes[1][len(task.data) - n_own :]
     axes = (0, 0, 0, 0 if has_own_numbers else None, None, *task.axes[1])
+
+    value_around = around.value
 
     def make(value: PureFunction) -> Callable[..., Look]:
         def look(
@@ -115,14 +116,14 @@ def look_around_lanes(
                 space,
                 edges,
                 lambda x: jnp.asarray(kind.reduced(value(x, *data))),
-                lambda flat: jnp.asarray(kind.reduced(around.value(flat, *own))),
+                lambda flat: jnp.asarray(kind.reduced(value_around(flat, *own))),
                 numbers,
                 Solution(x, f, status),
             )
 
         return jax.vmap(look, in_axes=axes)
 
-    key = "look around", edges.key, around.trace.signature, kind, axes, own_axes
+    key = "look around", edges.key, around.trace.signature, kind, axes
     arguments = (lanes.x, lanes.f, lanes.status, numbers, closed_over, *task.data)
     found = task.program.compile(key, make, *arguments, order=1)(*arguments)
     return Look(*map(np.array, found))

@@ -53,6 +53,7 @@ LAYERS = [
         "implicit",
         "jax_problem",
         "jax_edges",
+        "jax_solve",
         "argmin",
         "minimize_batch",
         "benchmarking",

@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from numpy.typing import NDArray
 
-from optimagic_lite.algorithms.jax_pass import Carry, Pass, Settings, Status
+from optimagic_lite.algorithms.jax_pass import Box, Carry, Pass, Settings, Status
 from optimagic_lite.compilation import kept
 
 if TYPE_CHECKING:
@@ -32,11 +32,13 @@ Positions = NDArray[np.intp]
 # the loop is left when fewer than this share of its lanes is running, but not for few lanes
 _SHARE = 8
 _FEW = 32
-# passes of a chunk, and seconds that it should take at most: between chunks a run can be stopped
+# most passes of a chunk, by how much they grow while chunks are fast, and seconds that one should
+# take at most: a run can be stopped between chunks only
 _MAX_PASSES = 1 << 12
-_FIRST_PASSES = 64
+_GROWTH = 4
 _SLOW_CHUNK = 0.2
-# numbers in the buffer of a chunk whose evaluations are recorded
+# passes of a chunk whose evaluations are recorded, and numbers in its buffer
+_MAX_RECORDED = 64
 _BUFFER = 1 << 22
 _AXIS = "lanes"
 
@@ -52,6 +54,7 @@ class Lanes(NamedTuple):
         n_iterations: Accepted steps, shape (k,).
         n_evaluations: The starts included, shape (k,).
         status: Of ``Status``, shape (k,); RUNNING for those that were stopped.
+        n_failed: Evaluations that were not finite, shape (k,).
     """
 
     x: Array
@@ -61,6 +64,7 @@ class Lanes(NamedTuple):
     n_iterations: NDArray[np.int64]
     n_evaluations: NDArray[np.int64]
     status: NDArray[np.int64]
+    n_failed: NDArray[np.int64]
 
 
 class Rows(NamedTuple):
@@ -93,6 +97,8 @@ class Task:
         data: Further arguments of the criterion.
         is_own: Whether each of the data has a leading axis with one entry for each run.
         devices: Where to run; None for the default device.
+        least: Number of lanes that are compiled at least: tasks of about the same size can share
+            what is compiled.
     """
 
     program: Program
@@ -102,6 +108,7 @@ class Task:
     data: tuple[Any, ...]
     is_own: tuple[bool, ...]
     devices: Sequence[Any] | None = None
+    least: int = 1
 
     @property
     def axes(self) -> tuple[Any, Any]:
@@ -113,19 +120,23 @@ class Task:
 
     def take(self, places: Positions) -> tuple[Settings, tuple[Any, ...]]:
         """Return settings and data of some of the runs."""
+        if np.array_equal(places, np.arange(len(self.x0))):
+            return self.settings, self.data
         settings, data = self.axes
-        sides = zip(self.settings.box, settings.box, strict=True)
-        box = type(self.settings.box)(
-            *(v if axis is None else jnp.asarray(v)[places] for v, axis in sides)
+        values, axes = (*self.settings.box, *self.data), (*settings.box, *data)
+        own = [v for v, axis in zip(values, axes, strict=True) if axis is not None]
+        chosen = iter(kept("take lanes", lambda: _taken)(own, places))
+        lower, upper, *rest = (
+            v if axis is None else next(chosen) for v, axis in zip(values, axes, strict=True)
         )
-        chosen = (v if a is None else v[places] for v, a in zip(self.data, data, strict=True))
-        return self.settings._replace(box=box), tuple(chosen)
+        return self.settings._replace(box=Box(lower, upper)), tuple(rest)
 
-    def part(self, places: Positions, devices: Sequence[Any]) -> Task:
-        """Return some of the runs, on some devices."""
+    def part(self, places: Positions, devices: Sequence[Any], least: int = 1) -> Task:
+        """Return some of the runs, on some devices, in that many lanes at least."""
         settings, data = self.take(places)
         used = devices if len(devices) > 1 else None
-        return replace(self, x0=self.x0[places], settings=settings, data=data, devices=used)
+        x0 = self.x0[places]
+        return replace(self, x0=x0, settings=settings, data=data, devices=used, least=least)
 
     def bytes_of_lane(self) -> int:
         """Return the size of the state of a run."""
@@ -162,21 +173,23 @@ def run_lanes(
     settings, data = task.take(places)
     clock = time.perf_counter()
     carry = _begin(task, task.x0[places], data)
+    ends.n_failed[:] = np.asarray(carry.status)[:k] == Status.FAILED
     carry = carry._replace(status=_without_padding(carry.status, k))
     if record is not None:
         seconds = clock, time.perf_counter()
         record(Rows(np.arange(k), task.x0, np.asarray(carry.f)[:k], seconds, is_start=True))
-    n_passes = _FIRST_PASSES
+    n_passes = 1
     try:
         while True:
             clock = time.perf_counter()
             n_steps = 0 if record is None else _n_steps(len(places), n)
             limit = min(n_passes, n_steps) if n_steps else n_passes
-            carry, buffers = _chunk(task, carry, limit, settings, data, n_steps)
+            carry, n_failed, buffers = _chunk(task, carry, limit, settings, data, n_steps)
+            # repeated lanes fail nowhere
+            np.add.at(ends.n_failed, places, np.asarray(n_failed))
             running = np.flatnonzero(np.asarray(carry.status) == Status.RUNNING)
             now = time.perf_counter()
-            is_slow = now - clock > _SLOW_CHUNK
-            n_passes = max(1, n_passes // 2) if is_slow else min(2 * n_passes, _MAX_PASSES)
+            n_passes = _n_passes(n_passes, now - clock)
             if record is not None:
                 record(_rows(buffers, places, (clock, now)))
             is_stopped = report is not None and report(k - len(running))
@@ -193,6 +206,13 @@ def run_lanes(
         raise
 
 
+def _n_passes(n_passes: int, seconds: float) -> int:
+    """Return how many passes the next chunk has, from those of one that took some seconds."""
+    if seconds > _SLOW_CHUNK:
+        return max(1, n_passes // 2)
+    return min(_GROWTH * n_passes, _MAX_PASSES) if _GROWTH * seconds < _SLOW_CHUNK else n_passes
+
+
 def _is_sparse(n_running: Any, n_lanes: int) -> Any:
     """Tell whether so few lanes are running that it pays to pack them together."""
     return (n_running * _SHARE < n_lanes) & (n_lanes > _FEW)
@@ -205,9 +225,14 @@ def _padded(places: Positions, task: Task) -> Positions:
     anew.
     """
     n_devices = 1 if task.devices is None else len(task.devices)
-    n = len(places) if len(places) == len(task.x0) else 1 << (len(places) - 1).bit_length()
+    is_whole = len(places) == len(task.x0)
+    n = max(len(places), task.least) if is_whole else 1 << (len(places) - 1).bit_length()
     n += -n % n_devices
     return np.concatenate([places, np.full(n - len(places), places[0])])
+
+
+def _taken(values: list[jax.Array], places: jax.Array) -> list[jax.Array]:
+    return [v[places] for v in values]
 
 
 def _packed(carry: Carry, chosen: jax.Array, n: int) -> Carry:
@@ -222,7 +247,7 @@ def _without_padding(status: Any, n: int) -> jax.Array:
 
 
 def _n_steps(n_lanes: int, n: int) -> int:
-    return int(np.clip(_BUFFER // (n_lanes * n), 1, _FIRST_PASSES))
+    return int(np.clip(_BUFFER // max(1, n_lanes * n), 1, _MAX_RECORDED))
 
 
 def no_lanes(k: int, n: int) -> Lanes:
@@ -233,13 +258,13 @@ def no_lanes(k: int, n: int) -> Lanes:
         np.full((k, n), np.nan),
         np.full(k, np.nan),
     )
-    return Lanes(*numbers, *(np.zeros(k, dtype=np.int64) for _ in range(3)))
+    return Lanes(*numbers, *(np.zeros(k, dtype=np.int64) for _ in range(4)))
 
 
 def _kept(ends: Lanes, carry: Carry, places: Positions) -> Lanes:
     """Fill in where lanes are now; the first of repeated ones counts."""
     chosen, first = np.unique(places, return_index=True)
-    for name in Lanes._fields:
+    for name in set(Lanes._fields) & set(Carry._fields):
         getattr(ends, name)[chosen] = np.asarray(getattr(carry, name))[first]
     return ends
 
@@ -255,20 +280,22 @@ def _rows(buffers: Any, places: Positions, seconds: tuple[float, float]) -> Rows
 
 
 def _begin(task: Task, x0: Array, data: tuple[Any, ...]) -> Carry:
-    evaluate = task.one_pass.evaluate(task.program)
+    # what is compiled is kept, and must not keep the data alive
+    one_pass, devices = task.one_pass, task.devices
+    evaluate = one_pass.evaluate(task.program)
     _, data_axes = task.axes
 
     def make(value: PureFunction) -> Callable[..., Carry]:
         found = evaluate(value)
 
         def begin(x: jax.Array, *data: Any) -> Carry:
-            return task.one_pass.begin(x, found(x, *data))
+            return one_pass.begin(x, found(x, *data))
 
-        return _on_devices(jax.vmap(begin, in_axes=(0, *data_axes)), (0, *data_axes), 0, task)
+        return _on_devices(jax.vmap(begin, in_axes=(0, *data_axes)), (0, *data_axes), 0, devices)
 
-    key = "begin lanes", task.one_pass.key, data_axes, _ids(task)
+    key = "begin lanes", one_pass.key, data_axes, _ids(task)
     arguments = (x0, *data)
-    order = task.one_pass.stepper.order
+    order = one_pass.stepper.order
     compiled = task.program.compile(key, make, *arguments, order=order)
     return compiled(*arguments)  # type: ignore[no-any-return]
 
@@ -280,20 +307,26 @@ def _chunk(
     settings: Settings,
     data: tuple[Any, ...],
     n_steps: int,
-) -> tuple[Carry, Any]:
-    """Make passes, and return buffers of shape (n_steps, k, ...) with what was evaluated."""
-    evaluate = task.one_pass.evaluate(task.program)
+) -> tuple[Carry, jax.Array, Any]:
+    """Make passes.
+
+    Returns:
+        The runs, failed evaluations of each, and buffers of shape (n_steps, k, ...) with what was
+        evaluated.
+    """
+    one_pass, devices = task.one_pass, task.devices
+    evaluate = one_pass.evaluate(task.program)
     settings_axes, data_axes = task.axes
 
     def make(value: PureFunction) -> Callable[..., Any]:
-        one = partial(task.one_pass, evaluate(value))
+        one = partial(one_pass, evaluate(value))
         passes = jax.vmap(one, in_axes=(0, settings_axes, *data_axes))
         axes = (0, None, settings_axes, *data_axes)
-        return _on_devices(partial(_loop, passes, n_steps), axes, (0, 1), task)
+        return _on_devices(partial(_loop, passes, n_steps), axes, (0, 0, 1), devices)
 
-    key = "lanes", task.one_pass.key, n_steps, (settings_axes, data_axes), _ids(task)
+    key = "lanes", one_pass.key, n_steps, (settings_axes, data_axes), _ids(task)
     arguments = (carry, limit, settings, *data)
-    order = task.one_pass.stepper.order
+    order = one_pass.stepper.order
     compiled = task.program.compile(key, make, *arguments, order=order)
     return compiled(*arguments)  # type: ignore[no-any-return]
 
@@ -305,28 +338,29 @@ def _loop(
     limit: jax.Array,
     settings: Settings,
     *data: jax.Array,
-) -> tuple[Carry, Any]:
+) -> tuple[Carry, jax.Array, Any]:
     k, n = carry.x.shape
     # one pass of all lanes is one slice of the buffers
     buffers = jnp.zeros((n_steps, k, n)), jnp.zeros((n_steps, k)), jnp.zeros((n_steps, k), bool)
 
     def body(loop: Any) -> Any:
-        carry, buffers, i = loop
+        carry, n_failed, buffers, i = loop
         carry, is_new, f = passes(carry, settings, *data)
+        n_failed += is_new & ~jnp.isfinite(f)
         if n_steps:
             rows = carry.x_trial, f, is_new
             buffers = tuple(b.at[i].set(row) for b, row in zip(buffers, rows, strict=True))
-        return carry, buffers, i + 1
+        return carry, n_failed, buffers, i + 1
 
     def goes_on(loop: Any) -> Any:
-        carry, _, i = loop
+        carry, *_, i = loop
         n_running = (carry.status == Status.RUNNING).sum()
         # where devices have many and few lanes left, those with few make one pass a chunk
         pays = (i == 0) | jnp.logical_not(_is_sparse(n_running, k))
         return (i < limit) & (n_running > 0) & pays
 
-    carry, buffers, _ = jax.lax.while_loop(goes_on, body, (carry, buffers, 0))
-    return carry, buffers
+    n_failed = jnp.zeros(k, dtype=int)
+    return jax.lax.while_loop(goes_on, body, (carry, n_failed, buffers, 0))[:3]
 
 
 def _ids(task: Task) -> tuple[int, ...] | None:
@@ -334,12 +368,15 @@ def _ids(task: Task) -> tuple[int, ...] | None:
 
 
 def _on_devices(
-    function: Callable[..., Any], in_axes: tuple[Any, ...], out_axes: Any, task: Task
+    function: Callable[..., Any],
+    in_axes: tuple[Any, ...],
+    out_axes: Any,
+    devices: Sequence[Any] | None,
 ) -> Callable[..., Any]:
     """Give each device its lanes; arguments without an axis go to all."""
-    if task.devices is None:
+    if devices is None:
         return function
-    mesh = Mesh(np.array(task.devices), (_AXIS,))
+    mesh = Mesh(np.array(devices), (_AXIS,))
 
     def spec(axis: int | None) -> PartitionSpec:
         where = () if axis is None else (*[None] * axis, _AXIS)

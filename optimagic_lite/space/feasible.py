@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,7 +19,7 @@ from optimagic_lite.exceptions import InvalidConstraintError
 from optimagic_lite.space.bounds import FlatBounds, read_bounds
 from optimagic_lite.space.demands import Demand, rows_of
 from optimagic_lite.space.make import read_demands
-from optimagic_lite.space.trees import ParamTree
+from optimagic_lite.space.trees import ParamTree, flatten_in_order
 from optimagic_lite.utilities import number_of_triangular_elements_to_dimension
 
 Array = NDArray[np.float64]
@@ -37,8 +36,8 @@ def make_feasible(params: Any, bounds: Any, constraints: Any) -> Any:
     Raises:
         InvalidConstraintError: If there are none.
     """
-    zeros = jax.tree.map(lambda leaf: np.zeros(np.shape(leaf)), params)
-    tree = ParamTree(zeros)
+    leaves, rebuild = flatten_in_order(params)
+    tree = ParamTree(rebuild(np.zeros(np.shape(leaf)) for leaf in leaves))
     # a start that is NaN is nowhere outside
     flat_bounds = read_bounds(bounds, tree, np.full(tree.n_params, np.nan))
     demands = read_demands(constraints, tree)

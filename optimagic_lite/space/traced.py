@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -147,8 +148,7 @@ class TracedSpace:
         x = flat
         if plan is not None and plan.blocks:
             # inverses of bijections are NumPy; this is once a solve
-            shape: Any = jax.ShapeDtypeStruct((space.n_x,), jnp.float64)  # type: ignore[no-untyped-call]
-            x = jax.pure_callback(self._invert, shape, flat, vmap_method="expand_dims")
+            x = call_numpy(self._invert, (space.n_x,), flat)
         elif plan is not None:
             x = flat[self._plain]
         x = jnp.clip(x, space.lower, space.upper)
@@ -165,9 +165,8 @@ class TracedSpace:
         order = {int(place): i for i, place in reversed(list(enumerate(self.space.plan.gather)))}
         return np.array([order[i] for i in range(self.space.plan.n_plain)], dtype=np.intp)
 
-    def _invert(self, flat: Any) -> Array:
+    def _invert(self, flat: Array) -> Array:
         """Return x of flat vectors; NaN where they are not finite."""
-        flat = np.asarray(flat, dtype=np.float64)
         rows = flat.reshape(-1, flat.shape[-1])
         xs = np.full((len(rows), self.space.n_x), np.nan)
         for x, row in zip(xs, rows, strict=True):
@@ -175,6 +174,35 @@ class TracedSpace:
             with np.errstate(all="ignore"), contextlib.suppress(ValueError, np.linalg.LinAlgError):
                 x[:] = self.space.x_of(row) if np.isfinite(row).all() else np.nan
         return xs.reshape((*flat.shape[:-1], self.space.n_x))
+
+
+def call_numpy(function: Callable[..., Array], shape: tuple[int, ...], *args: Any) -> jax.Array:
+    """Call a NumPy function from inside JAX.
+
+    Numbers travel as bits: JAX makes single precision of what a callback gets and returns, if the
+    thread in which it runs knows nothing of ``enable_x64``.
+
+    Args:
+        function: Takes arrays, which may have further leading axes, and returns one.
+        shape: Shape of what it returns, without those axes.
+        args: Its arguments.
+    """
+    arrays = [jnp.asarray(arg) for arg in args]
+    is_double = [array.dtype == jnp.float64 for array in arrays]
+
+    def on_bits(*sent: Any) -> NDArray[np.uint32]:
+        pairs = zip(map(np.array, sent), is_double, strict=True)
+        values = [v.view(np.float64)[..., 0] if double else v for v, double in pairs]
+        found = np.array(function(*values), dtype=np.float64)
+        return found[..., None].view(np.uint32)
+
+    sent = [
+        jax.lax.bitcast_convert_type(v, jnp.uint32) if double else v
+        for v, double in zip(arrays, is_double, strict=True)
+    ]
+    bits: Any = jax.ShapeDtypeStruct((*shape, 2), jnp.uint32)  # type: ignore[no-untyped-call]
+    found = jax.pure_callback(on_bits, bits, *sent, vmap_method="expand_dims")
+    return jax.lax.bitcast_convert_type(found, jnp.float64)
 
 
 def make_traced_space(
@@ -212,10 +240,10 @@ def make_traced_space(
         raise InvalidParamsError(
             "params holds pandas objects, which JAX cannot trace. Use arrays, or minimize."
         )
-    if not space.n_x:
-        raise InvalidParamsError("No parameter is free, so there is nothing to solve for.")
     is_traced = is_traced if for_all_starts is None else for_all_starts
     fixed = _fixed(space, read_demands(constraints, space.tree), is_traced=is_traced)
+    if not space.n_x:
+        raise InvalidParamsError("No parameter is free, so there is nothing to solve for.")
     return TracedSpace(space, read_scaling(scaling), is_traced, fixed)
 
 
