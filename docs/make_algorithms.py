@@ -19,6 +19,7 @@ LIBRARIES = {
     "nlopt": "[NLopt](https://nlopt.readthedocs.io)",
     "optimistix": "[optimistix](https://docs.kidger.site/optimistix/), inside JAX",
     "optax": "[optax](https://optax.readthedocs.io), inside JAX",
+    "jax": "Of this package, inside JAX",
     "optimagic_lite": "Of this package",
 }
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
@@ -111,11 +112,23 @@ def _stacked(batch: Any) -> dict[str, Any]:
 
 
 def _as_array(name: str, value: Any) -> Any:
-    array = value if isinstance(value, jax.Array) else np.asarray(value)
-    if getattr(array.dtype, "kind", "V") not in "fiubV" or array.ndim == 0:
+    array = _plain(name, value)
+    # other types are no data of a compiled solve: those of the first run would be taken for all
+    if array.dtype.kind not in "fiub" or array.ndim == 0:
         raise InvalidKwargsError(
             f"{name!r} in batch must be arrays of numbers whose first axis runs over the runs, not "
-            f"{repr(value)[:60]}. What all runs share goes into fun_kwargs."
+            f"{repr(value)[:60]}. What all runs share goes into fun_kwargs; lists are trees, so "
+            "make arrays of numbers that belong together."
+        )
+    return array
+
+
+def _plain(name: str, value: Any) -> Any:
+    array = value if isinstance(value, jax.Array) else np.asarray(value)
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        raise InvalidKwargsError(
+            f"{name!r} in batch holds random keys of JAX. Give jax.random.key_data(keys), and call "
+            "jax.random.wrap_key_data in fun."
         )
     return array
 
@@ -131,7 +144,7 @@ def _stack(trees: Iterable[Any], name: str) -> Any:
                 "All runs are compiled as one, so shapes must be equal: pad data and give weights."
             )
     columns = zip(*leaves, strict=True)
-    return rebuilds[0](_as_array(name, np.stack([np.asarray(v) for v in c])) for c in columns)
+    return rebuilds[0](_as_array(name, np.stack([_plain(name, v) for v in c])) for c in columns)
 
 
 def _count(stacked: dict[str, Any]) -> int:
@@ -144,7 +157,8 @@ def _count(stacked: dict[str, Any]) -> int:
         each = "; ".join(f"{n}: {', '.join(map(str, sorted(v)))}" for n, v in lengths.items())
         raise InvalidKwargsError(
             "Arguments in batch do not have the same number of runs along their first axis: "
-            f"{each}."
+            f"{each}. What all runs share goes into fun_kwargs; data of different lengths are "
+            "padded, and get weights."
         )
     return int(found.pop())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,15 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
+_COLUMNS = (
+    "fun", "success", "status", "n_fun_evals", "n_failed_evals", "n_iterations", "gradient_norm",
+)  # fmt: skip
+_DOUBT = (
+    "Evaluations failed, and the gradient at the best point is not small, so it may be no minimum. "
+    "Use bounds to keep the algorithm away from where the criterion fails, or start elsewhere. The "
+    "solver said: "
+)
+
 
 @dataclass(frozen=True, eq=False)
 class BatchResult:
@@ -29,6 +40,7 @@ class BatchResult:
         success: Whether each run converged, shape (n_runs,).
         status: Why each ended, shape (n_runs,).
         n_fun_evals: Evaluations of each, all with gradient, shape (n_runs,).
+        n_failed_evals: How many of those failed, shape (n_runs,).
         n_iterations: Steps of each, shape (n_runs,).
         gradient_norm: Largest absolute entry of the gradient with respect to what the algorithm
             sees, but for what bounds hold up, shape (n_runs,).
@@ -48,6 +60,7 @@ class BatchResult:
     success: NDArray[np.bool_]
     status: NDArray[np.int64]
     n_fun_evals: NDArray[np.int64]
+    n_failed_evals: NDArray[np.int64]
     n_iterations: NDArray[np.int64]
     gradient_norm: Array
     flat_params: Array
@@ -60,6 +73,7 @@ class BatchResult:
     log_run: int | None
     _tree: ParamTree
     _messages: dict[int, str]
+    _is_doubtful: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.fun)
@@ -67,7 +81,8 @@ class BatchResult:
     @property
     def message(self) -> list[str]:
         """Why each run ended, and what to do if that is no success."""
-        return [self._messages[int(status)] for status in self.status]
+        told = zip(self.status.tolist(), self._is_doubtful.tolist(), strict=True)
+        return [_DOUBT * doubtful + self._messages[status] for status, doubtful in told]
 
     def params_of(self, run: int) -> Any:
         """Return the solution of one run, in the structure of params."""
@@ -77,8 +92,7 @@ class BatchResult:
         """Return a table with a row for each run: how it ended, and its params by their names."""
         import pandas as pd
 
-        columns = ("fun", "success", "status", "n_fun_evals", "n_iterations", "gradient_norm")
-        told = pd.DataFrame({name: getattr(self, name) for name in columns}).assign(
+        told = pd.DataFrame({name: getattr(self, name) for name in _COLUMNS}).assign(
             message=self.message
         )
         params = pd.DataFrame(self.flat_params, columns=self.param_names)
@@ -91,15 +105,17 @@ class BatchResult:
         """The rows of ``to_frame()`` of runs that did not converge."""
         return self.to_frame()[~self.success]
 
-    def __repr__(self) -> str:
+    @property
+    def summary(self) -> str:
+        """How many runs converged, and why the others did not."""
         n, n_good = len(self), int(self.success.sum())
         lines = [
             f"{n_good:,} of {n:,} runs of {self.algorithm} converged in {self.elapsed:.2f} "
             f"seconds, with {int(self.n_fun_evals.sum()):,} evaluations."
         ]
-        for status in np.unique(self.status[~self.success]).tolist():
-            n_bad = int((self.status == status).sum())
-            lines.append(f"{n_bad:,} did not: {self._messages[status]}")
-        if n_good < n:
-            lines.append("See failures.")
+        reasons = Counter(itertools.compress(self.message, ~self.success))
+        lines += [f"{n_bad:,} did not: {message}" for message, n_bad in reasons.most_common()]
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return self.summary if self.success.all() else f"{self.summary}\nSee failures."

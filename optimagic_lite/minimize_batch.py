@@ -22,6 +22,7 @@ from optimagic_lite.algorithms.jax_pass import SUCCESSES, Pass, Status
 from optimagic_lite.batch_inputs import BatchInputs, read_batch
 from optimagic_lite.batch_result import BatchResult
 from optimagic_lite.compilation import compile_once
+from optimagic_lite.escape import STEEP
 from optimagic_lite.exceptions import (
     InvalidAlgoOptionError,
     InvalidBoundsError,
@@ -162,12 +163,10 @@ def _solve_batch(direction: Direction, a: dict[str, Any]) -> BatchResult:
     limits = {name: a[name] for name in ("bounds", "constraints", "scaling")}
     problem = JaxProblem(direction, a["fun"], algorithm, **limits)
     inputs = read_batch(a["batch"], a["params"], a["fun_kwargs"])
-    if a["batch_size"] is not None and a["batch_size"] < 1:
-        raise InvalidAlgoOptionError(f"batch_size must be at least 1, not {a['batch_size']!r}.")
+    size, devices = _checked_size(a["batch_size"]), _checked_devices(a["devices"])
     with jax.enable_x64(True):
         batch = _make_batch(problem, inputs)
-        devices = _devices(a["devices"])
-        size = a["batch_size"] or _fitting(batch.task, devices)
+        size = size or _fitting(batch.task, devices)
         with (
             _opened_log(read_log_options(a["logging"]), batch) as log,
             _opened_bar(a["progress"], batch) as bar,
@@ -277,7 +276,7 @@ def _named(run: int, inputs: BatchInputs) -> Iterator[None]:
         raise type(error)(f"Start {run} of batch: {error}") from error
 
 
-def _data(program: Program, starts: Start, inputs: BatchInputs) -> dict[str, tuple[Any, ...]]:
+def _data(program: Program, starts: Start, inputs: BatchInputs) -> dict[str, Any]:
     """Return the data of a program for all runs, and which of them have a leading axis."""
     leaves, places, _ = read_data((), inputs.example)
     is_own, has_starts = inputs.is_own, inputs.starts is not None
@@ -291,11 +290,24 @@ def _data(program: Program, starts: Start, inputs: BatchInputs) -> dict[str, tup
     return {"data": data, "is_own": tuple(flags)}
 
 
-def _devices(devices: Sequence[Any] | None) -> Sequence[Any]:
-    found = jax.local_devices() if devices is None else list(devices)
-    if not found:
-        raise InvalidAlgoOptionError("devices is empty. Leave it out to use all local ones.")
-    return found
+def _checked_size(size: Any) -> int | None:
+    is_integer = isinstance(size, (int, np.integer)) and not isinstance(size, bool)
+    if size is None or (is_integer and size >= 1):
+        return None if size is None else int(size)
+    raise InvalidAlgoOptionError(f"batch_size must be an integer, at least 1, not {size!r}.")
+
+
+def _checked_devices(devices: Any) -> list[Any]:
+    if devices is None:
+        return list(jax.local_devices())
+    known = [*jax.local_devices(backend="cpu"), *jax.local_devices()]
+    is_list = isinstance(devices, Sequence) and not isinstance(devices, str) and len(devices) > 0
+    if not is_list or any(device not in known for device in devices):
+        raise InvalidAlgoOptionError(
+            "devices must be a list of devices of JAX on this machine, such as jax.devices()[:1], "
+            f"not {devices!r}. Leave it out to use all."
+        )
+    return list(dict.fromkeys(devices))
 
 
 def _fitting(task: Task, devices: Sequence[Any]) -> int:
@@ -378,57 +390,85 @@ class _Run:
 
     def solve(self, devices: Sequence[Any], size: int) -> Lanes:
         """Solve all runs, as many at once as are asked for."""
-        task, n_runs = self._batch.task, self._batch.inputs.n_runs
+        n_runs = self._batch.inputs.n_runs
+        # parts of the same size share what is compiled
+        size = math.ceil(n_runs / math.ceil(n_runs / size))
         ends: list[Lanes] = []
         try:
-            for runs in np.array_split(np.arange(n_runs), math.ceil(n_runs / size)):
-                part = task.part(runs, devices[: len(runs)])
-                ends.append(
-                    run_lanes(
-                        part,
-                        record=partial(self._record, runs) if self._records else None,
-                        report=partial(self._report, int(runs[0])),
-                    )
-                )
+            for first in range(0, n_runs, size):
+                runs = np.arange(first, min(first + size, n_runs))
+                ends.append(self._solve_part(runs, devices[:size], size))
+                if self._is_late:
+                    break
         except KeyboardInterrupt as interrupt:
             reached = getattr(interrupt, "lanes", None)
             ends += [] if reached is None else [reached]
             interrupt.partial_result = self.result(self._joined(ends), "interrupted")  # type: ignore[attr-defined]
             raise
-        return self._anew(self._joined(ends), devices)
+        return self._joined(ends)
 
-    def _anew(self, lanes: Lanes, devices: Sequence[Any]) -> Lanes:
-        """Begin anew from lower points where a transformation has deceived the solver."""
+    def _solve_part(self, runs: NDArray[np.intp], devices: Sequence[Any], size: int) -> Lanes:
+        """Solve some runs, side by side in that many lanes."""
+        task, report = (
+            self._batch.task.part(runs, devices, size),
+            partial(self._report, int(runs[0])),
+        )
+        record = partial(self._record, runs) if self._records else None
+        lanes = run_lanes(task, record=record, report=report)
+        try:
+            self._solve_anew(lanes, runs, task, devices)
+        except KeyboardInterrupt as interrupt:
+            interrupt.lanes = lanes  # type: ignore[attr-defined]
+            raise
+        return lanes
+
+    def _solve_anew(
+        self, lanes: Lanes, runs: NDArray[np.intp], task: Task, devices: Sequence[Any]
+    ) -> None:
+        """Begin anew from lower points where a transformation has deceived the solver.
+
+        Args:
+            lanes: Where runs ended; changed.
+            runs: Their numbers.
+            task: They.
+            devices: Where to run.
+        """
         batch = self._batch
         if batch.around is None:
-            return lanes
-        edges = Edges(batch.space.space)
+            return
+        edges, numbers = Edges(batch.space.space), batch.starts.numbers
+        report = partial(self._report, int(runs[0]))
+        has_own = batch.inputs.starts is not None
+        if has_own:
+            numbers = jax.tree.map(lambda v: v[runs], numbers)
         for _ in range(MAX_ROUNDS):
             found = look_around_lanes(
-                batch.task,
+                task,
                 batch.around,
                 batch.space,
                 edges,
-                batch.starts.numbers,
-                has_own_numbers=batch.inputs.starts is not None,
+                numbers,
+                has_own_numbers=has_own,
                 lanes=lanes,
             )
             lanes.n_evaluations[:] += found.n_evaluations
             lower = np.flatnonzero(found.is_lower)
             if not len(lower):
-                return lanes
-            part = batch.task.part(lower, devices[: len(lower)])
-            again = run_lanes(
-                dataclasses.replace(part, x0=found.point[lower]),
-                record=partial(self._record, lower, goes_on=True) if self._records else None,
-                report=lambda _: self._report(0, len(lanes.f)),
-            )
-            for name in ("x", "f", "g", "status"):
-                getattr(lanes, name)[lower] = getattr(again, name)
-            for name in ("n_iterations", "n_evaluations"):
-                getattr(lanes, name)[lower] += getattr(again, name)
+                return
+            # until they have ended again
+            lanes.status[lower] = Status.RUNNING
+            if self._is_late:
+                return
+            part = task.part(lower, devices, 1 << (len(lower) - 1).bit_length())
+            part = dataclasses.replace(part, x0=found.point[lower])
+            record = partial(self._record, runs[lower], goes_on=True) if self._records else None
+            try:
+                again = run_lanes(part, record=record, report=lambda _: report(len(runs)))
+            except KeyboardInterrupt as interrupt:
+                _go_on(lanes, lower, getattr(interrupt, "lanes", None))
+                raise
+            _go_on(lanes, lower, again)
         lanes.status[lower] = Status.DECEIVED
-        return lanes
 
     @property
     def _records(self) -> bool:
@@ -437,7 +477,8 @@ class _Run:
     def _joined(self, ends: list[Lanes]) -> Lanes:
         """Return the ends of all runs, those that did not begin included."""
         n_runs, n_x = self._batch.task.x0.shape
-        rest = no_lanes(n_runs - sum(len(part.f) for part in ends), n_x)
+        n_begun = sum(len(part.f) for part in ends)
+        rest = no_lanes(n_runs - n_begun, n_x)._replace(x=self._batch.task.x0[n_begun:])
         return Lanes(*(np.concatenate(part) for part in zip(*ends, rest, strict=True)))
 
     def _report(self, n_before: int, n_ended: int) -> bool:
@@ -476,21 +517,25 @@ class _Run:
         batch = self._batch
         problem, space = batch.problem, batch.space.space
         flats = batch.flat(lanes.x, np.arange(len(lanes.f)))
+        box, size = batch.task.settings.box, np.maximum(1.0, np.abs(lanes.f))
+        projected = np.maximum(np.minimum(lanes.g, lanes.x - box.lower), lanes.x - box.upper)
+        norm = np.abs(projected).max(axis=1, initial=0.0)
         success = np.isin(lanes.status, [int(status) for status in SUCCESSES])
+        # it may have ended at the edge of where the criterion can be evaluated
+        is_doubtful = success & (lanes.n_failed > 0) & ~(norm <= STEEP * size)
         codes = np.array([status.code for status in Status])[lanes.status]
         if self._is_late:
             codes = np.where(lanes.status == Status.RUNNING, Stop.MAXTIME.status, codes)
-        box = batch.task.settings.box
-        projected = np.maximum(np.minimum(lanes.g, lanes.x - box.lower), lanes.x - box.upper)
         found = BatchResult(
             params=_stacked(space.tree, flats),
             fun=batch.sign * lanes.f,
             start_fun=batch.sign * lanes.f_start,
-            success=success,
+            success=success & ~is_doubtful,
             status=codes,
             n_fun_evals=lanes.n_evaluations,
+            n_failed_evals=lanes.n_failed,
             n_iterations=np.maximum(lanes.n_iterations, 0),
-            gradient_norm=np.abs(projected).max(axis=1),
+            gradient_norm=norm,
             flat_params=flats,
             param_names=space.names,
             algorithm=problem.algorithm.name,
@@ -501,6 +546,7 @@ class _Run:
             log_run=None,
             _tree=space.tree,
             _messages=problem.messages,
+            _is_doubtful=is_doubtful,
         )
         return found if self._log is None else self._closed(self._log, found, lanes, status)
 
@@ -531,11 +577,23 @@ class _Run:
         )
         best = self._batch.sign * np.nanmin([*(self._batch.sign * found.fun), np.inf])
         success = bool(found.success.all())
-        trouble = log.finish(status, success=success, message=repr(found), fun=float(best))
+        trouble = log.finish(
+            status, success=success, message=found.summary.replace("\n", " "), fun=float(best)
+        )
         if trouble is not None:
             warn_user(trouble)
         path, number = log.place
         return dataclasses.replace(found, log_path=path, log_run=number)
+
+
+def _go_on(lanes: Lanes, places: NDArray[np.intp], again: Lanes | None) -> None:
+    """Take over what runs that had ended have come to since; None if they did not go on."""
+    if again is None:
+        return
+    for name in ("x", "f", "g", "status"):
+        getattr(lanes, name)[places] = getattr(again, name)
+    for name in ("n_iterations", "n_evaluations", "n_failed"):
+        getattr(lanes, name)[places] += getattr(again, name)
 
 
 def _stacked(tree: ParamTree, flats: Array) -> Any:

@@ -3,6 +3,8 @@
 from optimagic_lite.algorithms import (
     bhhh,
     jax_bfgs,
+    jax_lm,
+    jax_newton,
     nlopt,
     nlopt_global,
     nlopt_stogo,
@@ -17,6 +19,8 @@ from optimagic_lite.algorithms import (
 __all__ = [
     "bhhh",
     "jax_bfgs",
+    "jax_lm",
+    "jax_newton",
     "nlopt",
     "nlopt_global",
     "nlopt_stogo",

@@ -3,6 +3,21 @@
 Projected quasi-Newton after Kim, Sra and Dhillon (2010, SIAM Journal on Scientific Computing
 32(6), doi:10.1137/08073812X): the search direction is that of BFGS in the entries that no bound
 holds, and trial points are projected onto the box, so that bounds are kept exactly.
+
+Variants were chosen on 174 problems of CUTEst with up to 50 parameters, 67 of them in boxes, beside
+SciPy's L-BFGS-B; evaluations are geometric means of the ratios to its own.
+
+* The inverse Hessian is scaled up before an update that finds it too small, and its first scale is
+  the longer of the usual two: 0.95 instead of 1.10 without bounds. Scaling down too, or by the
+  Hessian's curvature along the step, took more.
+* A step that would leave the box is led to the minimum of the model on the bound that it meets
+  first. Without that, the other entries move as if it had gone on, the search shortens the step
+  again and again, and the bound is approached but not reached: 0.88 instead of 0.95 in boxes, and
+  the slowest of 1,000 fits took 38 evaluations instead of 136. A second bound added nothing, and
+  leaving such entries out of the direction, whatever the threshold, made some runs cycle.
+* With limited memory a column of the inverse Hessian costs as much as a direction. Instead, entries
+  that are close to a bound that the gradient points to go there by themselves: 61 evaluations of
+  the slowest fit instead of 454.
 """
 
 from __future__ import annotations
@@ -32,6 +47,10 @@ _PATIENCE = 25
 _FLAT = 1e-12
 # where the criterion is not convex along a step, the next one is that much longer
 _GROWTH = 4.0
+# a step of that share of the scale to a bound is taken without asking the model
+_NEAR = 0.1
+# factor by which one update may scale the inverse Hessian up
+_RAISE = 100.0
 # a direction whose cosine with steepest descent is below is none
 _STEEP = 1e-10
 
@@ -81,26 +100,40 @@ class QuasiNewton(ABC):
 
     @abstractmethod
     def remember(
-        self, memory: Any, is_empty: jax.Array, s: jax.Array, y: jax.Array, scale: jax.Array
+        self,
+        memory: Any,
+        s: jax.Array,
+        y: jax.Array,
+        scale: jax.Array,
+        is_empty: jax.Array,
+        is_convex: jax.Array,
     ) -> Any:
-        """Return a memory of one step more, along which curvature is positive.
+        """Return a memory of one step more.
 
         Args:
             memory: What is known.
-            is_empty: Whether that is nothing.
             s: Change of x, shape (n,).
             y: Change of the gradient, zero in entries that did not move.
             scale: See ``State``.
+            is_empty: Whether nothing is known.
+            is_convex: Whether curvature along the step is positive; else nothing is learned.
         """
 
     @abstractmethod
-    def descend(self, memory: Any, g: jax.Array, free: jax.Array, scale: jax.Array) -> jax.Array:
-        """Return minus the product of the inverse Hessian with a gradient.
+    def rescaled(self, state: State, s: jax.Array, y: jax.Array, is_convex: jax.Array) -> jax.Array:
+        """Return the scale after a step; see ``remember``."""
+
+    @abstractmethod
+    def descend(
+        self, memory: Any, x: jax.Array, g: jax.Array, box: Box, scale: jax.Array
+    ) -> jax.Array:
+        """Return a direction, zero in entries that a bound holds.
 
         Args:
             memory: What is known.
-            g: Gradient, zero in entries that a bound holds.
-            free: The other entries; what is returned for held ones is ignored.
+            x: The iterate.
+            g: The gradient there.
+            box: Bounds.
             scale: See ``State``.
         """
 
@@ -139,12 +172,11 @@ class QuasiNewton(ABC):
         x, f, g = (
             jnp.where(accepted, a, b) for a, b in zip((state.trial, f, g), here, strict=True)
         )
-        free = box.is_free(x, g)
-        g_free = jnp.where(free, g, 0.0)
+        g_free = jnp.where(box.is_free(x, g), g, 0.0)
         # after a restart nothing is known of the scale
         is_new = is_lost | jnp.isinf(state.f)
         scale = jnp.where(is_new, 1.0 / jnp.maximum(1.0, jnp.linalg.norm(g_free)), scale)
-        newton = jnp.where(free, self.descend(memory, g_free, free, scale), 0.0)
+        newton = self.descend(memory, x, g, box, scale)
         steep = jnp.linalg.norm(newton) * jnp.linalg.norm(g_free)
         is_empty |= is_lost | ~(newton @ g_free < -_STEEP * steep)
         direction = jnp.where(is_empty, -scale * g_free, newton)
@@ -169,22 +201,13 @@ class QuasiNewton(ABC):
         """Return memory, whether it is empty, scale and the length of the next step."""
         s = state.trial - state.x
         y = jnp.where(s != 0, g - state.g, 0.0)
-        sy, yy = s @ y, y @ y
         is_step = accepted & jnp.isfinite(state.f)
-        is_convex = is_step & (sy > _FLAT * jnp.sqrt((s @ s) * yy))
-        # Shanno and Phua (1978, doi:10.1007/BF01609018)
-        fitting = sy / jnp.where(yy > 0, yy, 1.0)
+        is_convex = is_step & (s @ y > _FLAT * jnp.sqrt((s @ s) * (y @ y)))
         grown = jnp.where(is_step & ~is_convex & (state.length >= 1), _GROWTH, 1.0)
-        scale = self.rescaled(state, is_convex, fitting) * jnp.where(state.is_empty, grown, 1.0)
-        s, y = (jnp.where(is_convex, v, 0.0) for v in (s, y))
-        known = self.remember(state.memory, state.is_empty, s, y, scale)
-        memory = jax.tree.map(lambda a, b: jnp.where(is_convex, a, b), known, state.memory)
+        scale = self.rescaled(state, s, y, is_convex) * jnp.where(state.is_empty, grown, 1.0)
+        memory = self.remember(state.memory, s, y, scale, state.is_empty, is_convex)
         length = jnp.where(state.is_empty, 1.0, jnp.where(grown > 1, grown * state.length, 1.0))
         return memory, state.is_empty & ~is_convex, scale, length
-
-    def rescaled(self, state: State, is_convex: jax.Array, fitting: jax.Array) -> jax.Array:
-        """Return the scale after a step; ``fitting`` is that of its curvature."""
-        return jnp.where(is_convex & state.is_empty, fitting, state.scale)
 
 
 @dataclass(frozen=True)
@@ -200,25 +223,43 @@ class DenseStepper(QuasiNewton):
     def remember(
         self,
         memory: jax.Array,
-        is_empty: jax.Array,
         s: jax.Array,
         y: jax.Array,
         scale: jax.Array,
+        is_empty: jax.Array,
+        is_convex: jax.Array,
     ) -> jax.Array:
-        """Update the inverse Hessian (Nocedal and Wright 2006, equation 6.17)."""
-        inverse = jnp.where(is_empty, scale * jnp.eye(len(s)), memory)
-        sy = s @ y
-        rho = 1.0 / jnp.where(sy > 0, sy, 1.0)
-        hy = inverse @ y
-        outer = jnp.outer(s, hy)
-        return inverse - rho * (outer + outer.T) + rho * (1 + rho * (y @ hy)) * jnp.outer(s, s)
+        """Update the inverse Hessian (Nocedal and Wright 2006, equation 6.17).
+
+        Before, one whose curvature along y is too large is scaled to that of the step. The update
+        is written as ``s w' + w s'``, which does not select between two matrices: with many lanes,
+        passes over matrices are what costs.
+        """
+        rho = _quotient(1.0, s @ y, is_convex)
+        hy = jnp.where(is_empty, scale * y, memory @ y)
+        raised = jnp.clip(_quotient(s @ y, y @ hy, is_convex & ~is_empty), 1.0, _RAISE)
+        hy = raised * hy
+        w = 0.5 * rho * (1 + rho * (y @ hy)) * s - rho * hy
+        known = jnp.where(is_empty, scale * jnp.eye(len(s)), raised * memory)
+        return known + jnp.outer(s, w) + jnp.outer(w, s)
+
+    def rescaled(self, state: State, s: jax.Array, y: jax.Array, is_convex: jax.Array) -> jax.Array:
+        """Take the scale of the first step (Nocedal and Wright 2006, equation 6.20, the longer)."""
+        is_first = is_convex & state.is_empty
+        return jnp.where(is_first, _quotient(s @ s, s @ y, is_first), state.scale)
 
     def descend(
-        self, memory: jax.Array, g: jax.Array, free: jax.Array, scale: jax.Array
+        self, memory: jax.Array, x: jax.Array, g: jax.Array, box: Box, scale: jax.Array
     ) -> jax.Array:
-        """Multiply; zeros of the gradient select the columns of free entries."""
-        del free, scale
-        return -(memory @ g)
+        """Multiply with the columns of free entries; end on the first bound that is met."""
+        del scale
+        free = box.is_free(x, g)
+        newton = jnp.where(free, -(memory @ jnp.where(free, g, 0.0)), 0.0)
+        room = jnp.where(newton > 0, box.upper, box.lower) - x
+        beyond = jnp.where(free & (jnp.abs(newton) > jnp.abs(room)), newton - room, 0.0)
+        first = jnp.argmax(beyond / jnp.where(newton != 0, newton, 1.0))
+        column = jnp.where(free, memory[:, first], 0.0)
+        return newton - _quotient(beyond[first], column[first], column[first] > 0) * column
 
 
 class Pairs(NamedTuple):
@@ -253,39 +294,60 @@ class LimitedStepper(QuasiNewton):
         return Pairs(jnp.zeros((self.n_pairs, n)), jnp.zeros((self.n_pairs, n)))
 
     def remember(
-        self, memory: Pairs, is_empty: jax.Array, s: jax.Array, y: jax.Array, scale: jax.Array
+        self,
+        memory: Pairs,
+        s: jax.Array,
+        y: jax.Array,
+        scale: jax.Array,
+        is_empty: jax.Array,
+        is_convex: jax.Array,
     ) -> Pairs:
         """Append a pair and forget the oldest one."""
         del scale
-        old = (jnp.where(is_empty, 0.0, v[1:]) for v in memory)
-        return Pairs(*(jnp.concatenate([a, v[None]]) for a, v in zip(old, (s, y), strict=True)))
 
-    def rescaled(self, state: State, is_convex: jax.Array, fitting: jax.Array) -> jax.Array:
+        def appended(old: jax.Array, new: jax.Array) -> jax.Array:
+            old = jnp.where(is_empty, 0.0, old)
+            return jnp.where(is_convex, jnp.concatenate([old[1:], new[None]]), old)
+
+        return Pairs(appended(memory.s, s), appended(memory.y, y))
+
+    def rescaled(self, state: State, s: jax.Array, y: jax.Array, is_convex: jax.Array) -> jax.Array:
         """Take the scale of the last step (Nocedal and Wright 2006, equation 7.20)."""
-        return jnp.where(is_convex, fitting, state.scale)
+        return jnp.where(is_convex, _quotient(s @ y, y @ y, is_convex), state.scale)
 
-    def descend(self, memory: Pairs, g: jax.Array, free: jax.Array, scale: jax.Array) -> jax.Array:
+    def descend(
+        self, memory: Pairs, x: jax.Array, g: jax.Array, box: Box, scale: jax.Array
+    ) -> jax.Array:
         """Recurse over the pairs (Nocedal and Wright 2006, algorithm 7.4), in the free entries.
 
         Pairs without positive curvature there are skipped.
         """
+        towards = jnp.where(g > 0, box.lower, box.upper) - x
+        is_near = jnp.abs(towards) <= _NEAR * scale * jnp.abs(g)
+        free = box.is_free(x, g) & ~is_near
         s, y = (jnp.where(free, v, 0.0) for v in memory)
         sy = (s * y).sum(axis=1)
         is_used = sy > _FLAT * jnp.sqrt((s * s).sum(axis=1) * (y * y).sum(axis=1))
-        rho = jnp.where(is_used, 1.0 / jnp.where(is_used, sy, 1.0), 0.0)
+        rho = _quotient(1.0, sy, is_used)
 
+        # what the loops read is not copied: entries that are held are left out of the vector
         def back(q: jax.Array, pair: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
             s, y, rho = pair
             alpha = rho * (s @ q)
-            return q - alpha * y, alpha
+            return jnp.where(free, q - alpha * y, 0.0), alpha
 
         def forth(r: jax.Array, pair: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
             s, y, rho, alpha = pair
-            return r + s * (alpha - rho * (y @ r)), None
+            return jnp.where(free, r + s * (alpha - rho * (y @ r)), 0.0), None
 
-        q, alpha = jax.lax.scan(back, g, (s, y, rho), reverse=True)
-        r, _ = jax.lax.scan(forth, scale * q, (s, y, rho, alpha))
-        return -r
+        q, alpha = jax.lax.scan(back, jnp.where(free, g, 0.0), (*memory, rho), reverse=True)
+        r, _ = jax.lax.scan(forth, scale * q, (*memory, rho, alpha))
+        return jnp.where(is_near, towards, -r)
+
+
+def _quotient(a: Any, b: jax.Array, is_meant: jax.Array) -> jax.Array:
+    """Return a / b, and zero where that is not meant."""
+    return jnp.where(is_meant, a / jnp.where(is_meant, b, 1.0), 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)

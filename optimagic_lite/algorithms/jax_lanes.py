@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from numpy.typing import NDArray
 
-from optimagic_lite.algorithms.jax_pass import Box, Carry, Pass, Settings, Status
+from optimagic_lite.algorithms.jax_pass import Box, Carry, Evaluation, Pass, Settings, Status
 from optimagic_lite.compilation import kept
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Task:
         """Axes of settings and data over which runs lie, or None, as ``jax.vmap`` takes them."""
         has_own_box = np.ndim(self.settings.box.lower) == 2
         shared = jax.tree.map(lambda _: None, self.settings)
-        settings = shared._replace(box=type(self.settings.box)(*[0 if has_own_box else None] * 2))
+        settings = shared._replace(box=Box(*[0 if has_own_box else None] * 2))
         return settings, tuple(0 if is_own else None for is_own in self.is_own)
 
     def take(self, places: Positions) -> tuple[Settings, tuple[Any, ...]]:
@@ -139,16 +139,15 @@ class Task:
         return replace(self, x0=x0, settings=settings, data=data, devices=used, least=least)
 
     def bytes_of_lane(self) -> int:
-        """Return the size of the state of a run."""
-        _, data = self.take(np.zeros(1, dtype=np.intp))
-        evaluate = self.one_pass.evaluate(self.program)(self.program.value)
-
-        def begin(x: jax.Array, *data: Any) -> Carry:
-            return self.one_pass.begin(x, evaluate(x, *data))
-
-        one = jax.vmap(begin, in_axes=(0, *self.axes[1]))
-        shapes = jax.tree.leaves(jax.eval_shape(one, self.x0[:1], *data))
-        return sum(int(v.size) * v.dtype.itemsize for v in shapes)
+        """Return the size of the state of a run, without tracing the criterion again."""
+        n = self.x0.shape[1]
+        shape = self.program.trace.jaxpr.outvars[0].aval.shape
+        shapes = shape, (*shape, n), (n, n)
+        struct: Any = jax.ShapeDtypeStruct
+        used = shapes[: self.one_pass.stepper.order + 1]
+        found = Evaluation(*(struct(v, jnp.float64) for v in used))
+        state = jax.eval_shape(self.one_pass.begin, self.x0[0], found)
+        return sum(int(v.size) * v.dtype.itemsize for v in jax.tree.leaves(state))
 
 
 def run_lanes(
@@ -173,8 +172,9 @@ def run_lanes(
     settings, data = task.take(places)
     clock = time.perf_counter()
     carry = _begin(task, task.x0[places], data)
-    ends.n_failed[:] = np.asarray(carry.status)[:k] == Status.FAILED
-    carry = carry._replace(status=_without_padding(carry.status, k))
+    status = np.asarray(carry.status)
+    ends.n_failed[:] = status[:k] == Status.FAILED
+    carry = carry._replace(status=_without_padding(status, k, np))
     if record is not None:
         seconds = clock, time.perf_counter()
         record(Rows(np.arange(k), task.x0, np.asarray(carry.f)[:k], seconds, is_start=True))
@@ -184,22 +184,24 @@ def run_lanes(
             clock = time.perf_counter()
             n_steps = 0 if record is None else _n_steps(len(places), n)
             limit = min(n_passes, n_steps) if n_steps else n_passes
-            carry, n_failed, buffers = _chunk(task, carry, limit, settings, data, n_steps)
-            # repeated lanes fail nowhere
-            np.add.at(ends.n_failed, places, np.asarray(n_failed))
-            running = np.flatnonzero(np.asarray(carry.status) == Status.RUNNING)
+            after, n_failed, buffers = _chunk(task, carry, limit, settings, data, n_steps)
+            running = np.flatnonzero(np.asarray(after.status) == Status.RUNNING)
             now = time.perf_counter()
             n_passes = _n_passes(n_passes, now - clock)
             if record is not None:
                 record(_rows(buffers, places, (clock, now)))
+            # an interrupt may have come before all was recorded
+            carry = after
+            # repeated lanes fail nowhere
+            np.add.at(ends.n_failed, places, np.asarray(n_failed))
             is_stopped = report is not None and report(k - len(running))
             if not len(running) or is_stopped:
                 return _kept(ends, carry, places)
             if _is_sparse(len(running), len(places)):
                 ends = _kept(ends, carry, places)
                 chosen = _padded(running, task)
-                carry = kept("pack lanes", lambda: _packed)(carry, chosen, len(running))
-                places = places[chosen]
+                packed = kept("pack lanes", lambda: _packed)(carry, chosen, len(running))
+                carry, places = packed, places[chosen]
                 settings, data = task.take(places)
     except KeyboardInterrupt as interrupt:
         interrupt.lanes = _kept(ends, carry, places)  # type: ignore[attr-defined]
@@ -241,9 +243,9 @@ def _packed(carry: Carry, chosen: jax.Array, n: int) -> Carry:
     return packed._replace(status=_without_padding(packed.status, n))  # type: ignore[no-any-return]
 
 
-def _without_padding(status: Any, n: int) -> jax.Array:
+def _without_padding(status: Any, n: int, xp: Any = jnp) -> Any:
     """Return statuses in which repeated lanes have ended."""
-    return jnp.where(jnp.arange(len(status)) < n, status, int(Status.STALLED))
+    return xp.where(xp.arange(len(status)) < n, status, int(Status.STALLED))
 
 
 def _n_steps(n_lanes: int, n: int) -> int:
