@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from optimagic_lite.algorithms.base import option_types
+from optimagic_lite.algorithms.jax_loop import JaxAlgorithm
 from optimagic_lite.algorithms.jax_pass import Pass, Status
 from optimagic_lite.exceptions import InvalidAlgoOptionError
 from optimagic_lite.history import Direction, History
@@ -19,7 +21,10 @@ from optimagic_lite.implicit import not_differentiable
 from optimagic_lite.jax_problem import JaxProblem, resolve_jax_algorithm
 from optimagic_lite.jax_solve import solve_whole
 from optimagic_lite.space.edges import Edges
-from optimagic_lite.space.trees import ParamTree
+from optimagic_lite.space.trees import ParamTree, flatten_in_order
+
+# of changes of the value: rounding
+_FTOL_REL = 1e-15
 
 
 class Solution(NamedTuple):
@@ -96,9 +101,9 @@ def argmin(
 
     It works under ``jax.jit``, ``jax.vmap``, ``jax.lax.map``, ``jax.grad``, ``jax.jacobian`` and
     any nesting of them. Derivatives of the solution with respect to data are exact, by the implicit
-    function theorem, through bounds and constraints; they are as accurate as the solution, which
-    ``convergence_gtol_abs`` determines. Where a solve failed, they are NaN. A bound that just binds
-    (with a derivative of zero) gives the derivative of one of its sides.
+    function theorem, through bounds and constraints. They are as accurate as the solution: for many
+    digits, make ``convergence_gtol_abs`` small. Where a solve failed, they are NaN. A bound that
+    just binds (with a derivative of zero) gives the derivative of one of its sides.
 
     Args:
         fun: The criterion, called as ``fun(params, *args, **kwargs)``, written with jax.numpy; may
@@ -108,8 +113,9 @@ def argmin(
         bounds: See ``minimize``.
         constraints: See ``minimize``; all but nonlinear ones.
         scaling: See ``minimize``.
-        algo_options: Options of the algorithm. Without ``stopping_maxfun``, a solve ends after
-            10,000 evaluations.
+        algo_options: Options of the algorithm. Other than in ``minimize``, the default of
+            ``convergence_ftol_rel`` is 1e-15, so that the gradient decides, and that of
+            ``stopping_maxfun`` is 10,000.
 
     Returns:
         ``solve(params, *args, **kwargs)``, which returns params; see ``Solver``.
@@ -186,7 +192,7 @@ class Solver:
         self._problem = JaxProblem(
             direction,
             fun,
-            resolve_jax_algorithm(algorithm, algo_options, self._who),
+            _decided_by_gradient(algorithm, algo_options, self._who),
             bounds=bounds,
             constraints=constraints,
             scaling=scaling,
@@ -253,12 +259,13 @@ class Solver:
     def _run(
         self, length: int, params: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Solution, SolutionTrace | None]:
-        is_double = jnp.zeros(0).dtype == jnp.float64
+        if jnp.zeros(0).dtype == jnp.float64:
+            return self._solved(length, params, args, kwargs)
+        leaves, rebuild = flatten_in_order((params, args, kwargs))
+        params, args, kwargs = rebuild(map(_settled, leaves))
         with jax.enable_x64(True):
-            found = self._solved(length, params, args, kwargs)
-            if is_double:
-                return found
-            return jax.tree.map(_rounded, not_differentiable(found))  # type: ignore[no-any-return]
+            leaves, rebuild = flatten_in_order(self._solved(length, params, args, kwargs))
+            return rebuild(map(_rounded, not_differentiable(leaves)))  # type: ignore[no-any-return]
 
     def _solved(
         self, length: int, params: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -289,6 +296,28 @@ class Solver:
         return solution, SolutionTrace(
             flat, fun, solved.n_evaluations, self._problem.direction, tree
         )
+
+
+def _settled(leaf: Any) -> Any:
+    """Return a leaf that has the precision that it says.
+
+    That of a NumPy array which vmap maps has not, where JAX's default is single precision.
+    """
+    return jax.device_put(leaf) if isinstance(leaf, jax.core.Tracer) else leaf
+
+
+def _decided_by_gradient(
+    algorithm: Any, algo_options: dict[str, Any] | None, who: str
+) -> JaxAlgorithm:
+    """Return the algorithm; without other options, it stops by the gradient or at rounding.
+
+    Small changes of the value come long before the digits that derivatives of a solution need.
+    """
+    resolved, name = resolve_jax_algorithm(algorithm, algo_options, who), "convergence_ftol_rel"
+    is_open = algorithm is not resolved and name not in (algo_options or {})
+    if is_open and name in option_types(type(resolved)):
+        return resolved.with_option(**{name: _FTOL_REL})
+    return resolved
 
 
 def _rounded(leaf: Any) -> jax.Array:

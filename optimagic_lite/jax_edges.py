@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from optimagic_lite.algorithms.jax_lanes import Lanes, Task
-from optimagic_lite.algorithms.jax_pass import SUCCESSES, Carry, Status
+from optimagic_lite.algorithms.jax_pass import SUCCESSES, Carry, Status, first_largest
 from optimagic_lite.compilation import PureFunction
 from optimagic_lite.objective.tracing import Program
 from optimagic_lite.space.edges import GAIN, N_POINTS, Edges
-from optimagic_lite.space.traced import Numbers, TracedSpace
+from optimagic_lite.space.traced import Numbers, TracedSpace, call_numpy
 
 # how often a solve begins anew at most
 MAX_ROUNDS = 20
@@ -68,16 +68,15 @@ def look_around(
     x, f = solution.x, solution.f
     flat = space.flat(x, numbers)
     gradient = jax.grad(value_of_flat)(flat)
-    shape: Any = jax.ShapeDtypeStruct((N_POINTS, space.n_x), jnp.float64)  # type: ignore[no-untyped-call]
     asked = space.unscaled(x, numbers), flat, gradient, f, is_success(solution.status)
-    found = jax.pure_callback(edges.points, shape, *asked, vmap_method="expand_dims")
+    found = call_numpy(edges.points, (N_POINTS, space.n_x), *asked)
     points = jax.vmap(lambda x: space.scaled(x, numbers))(found)
     values = jax.vmap(value)(points)
     is_point = jnp.isfinite(points).all(axis=1)
     values = jnp.where(is_point & jnp.isfinite(values), values, jnp.inf)
-    best = jnp.argmin(values)
-    is_lower = values[best] < f - GAIN * jnp.maximum(1.0, jnp.abs(f))
-    return Look(jnp.where(is_lower, points[best], jnp.nan), is_lower, is_point.sum())
+    best = jnp.where(first_largest(-values)[:, None], points, 0.0).sum(axis=0)
+    is_lower = values.min() < f - GAIN * jnp.maximum(1.0, jnp.abs(f))
+    return Look(jnp.where(is_lower, best, jnp.nan), is_lower, is_point.sum())
 
 
 def look_around_lanes(

@@ -38,7 +38,7 @@ from optimagic_lite.algorithms.base import (
     algorithm,
 )
 from optimagic_lite.algorithms.jax_loop import JaxAlgorithm
-from optimagic_lite.algorithms.jax_pass import Box, Evaluation, Status
+from optimagic_lite.algorithms.jax_pass import Box, Evaluation, Status, first_largest
 from optimagic_lite.algorithms.jax_search import judge
 
 # rejections in a row after which the curvature that was learned is given up
@@ -257,9 +257,10 @@ class DenseStepper(QuasiNewton):
         newton = jnp.where(free, -(memory @ jnp.where(free, g, 0.0)), 0.0)
         room = jnp.where(newton > 0, box.upper, box.lower) - x
         beyond = jnp.where(free & (jnp.abs(newton) > jnp.abs(room)), newton - room, 0.0)
-        first = jnp.argmax(beyond / jnp.where(newton != 0, newton, 1.0))
-        column = jnp.where(free, memory[:, first], 0.0)
-        return newton - _quotient(beyond[first], column[first], column[first] > 0) * column
+        first = first_largest(beyond / jnp.where(newton != 0, newton, 1.0))
+        column = jnp.where(free, jnp.where(first, memory, 0.0).sum(axis=1), 0.0)
+        curvature, distance = (jnp.where(first, v, 0.0).sum() for v in (column, beyond))
+        return newton - _quotient(distance, curvature, curvature > 0) * column
 
 
 class Pairs(NamedTuple):

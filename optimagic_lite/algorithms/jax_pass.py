@@ -331,6 +331,15 @@ class Pass:
         return out._replace(hessian=jnp.where(is_bad, identity, found.hessian))
 
 
+def first_largest(values: jax.Array) -> jax.Array:
+    """Tell which entry is the largest, the first of equal ones; shape (n,).
+
+    JAX's own argmax has no rule for vmap that keeps double precision where its default is single.
+    """
+    largest = values == values.max()
+    return largest & (jnp.cumsum(largest.astype(jnp.int32)) == 1)
+
+
 def _all_finite(found: Evaluation) -> jax.Array:
     fine = jnp.isfinite(found.derivative).all()
     return fine if found.hessian is None else fine & jnp.isfinite(found.hessian).all()
