@@ -17,7 +17,7 @@ from optimagic_lite.algorithms.jax_loop import JaxAlgorithm
 from optimagic_lite.algorithms.jax_pass import NO_LIMIT, Box, Settings, Status
 from optimagic_lite.algos import resolve_algorithm
 from optimagic_lite.compilation import trace_function
-from optimagic_lite.exceptions import NotAvailableError
+from optimagic_lite.exceptions import InvalidBoundsError, NotAvailableError
 from optimagic_lite.history import Direction
 from optimagic_lite.mark import structure_of
 from optimagic_lite.objective.kinds import Kind, structure_of_value
@@ -111,7 +111,12 @@ class JaxProblem:
             keeps_bounds=self.algorithm.algo_info.supports_bounds,
             for_all_starts=for_all_starts,
         )
-        check_capabilities(self.described(space.space.tree.template, kwargs), space.space)
+        try:
+            check_capabilities(self.described(space.space.tree.template, kwargs), space.space)
+        except InvalidBoundsError as error:
+            # there is no such argument here
+            advice = str(error).replace('bounds_as="transform", or ', "")
+            raise InvalidBoundsError(advice) from None
         return space
 
     def described(self, params: Any, kwargs: dict[str, Any] | None = None) -> Problem:

@@ -14,6 +14,7 @@ from optimagic_lite.algorithms.jax_pass import Box, Carry, Evaluation, Pass, Set
 from optimagic_lite.algorithms.jax_whole import Trace, solve, solve_traced
 from optimagic_lite.compilation import PureFunction, closed_signature, evaluate, trace_function
 from optimagic_lite.compilation import Trace as TracedFunction
+from optimagic_lite.escape import STEEP
 from optimagic_lite.implicit import Solved, differentiable
 from optimagic_lite.jax_edges import Look, is_success, look_around, solve_anew
 from optimagic_lite.objective.exact import hessian
@@ -167,12 +168,17 @@ class _Recipe:
                 carry = carry._replace(status=status)
         else:
             carry = solve_from(x0) if look is None else solve_anew(solve_from, look, x0)
+        norm = jnp.abs(settings.box.projected(carry.x, carry.g)).max()
+        # small steps in front of a wall of NaN are no convergence
+        is_steep = ~(norm <= STEEP * jnp.maximum(1.0, jnp.abs(carry.f)))
+        is_small_step = (carry.status == Status.FTOL) | (carry.status == Status.XTOL)
+        status = jnp.where(is_steep & is_small_step, int(Status.STALLED), carry.status)
         return Solved(
             x=carry.x,
-            success=is_success(carry.status),
-            status=carry.status,
+            success=is_success(status),
+            status=status,
             n_iterations=jnp.maximum(carry.n_iterations, 0),
             n_evaluations=carry.n_evaluations,
-            gradient_norm=jnp.abs(settings.box.projected(carry.x, carry.g)).max(),
+            gradient_norm=norm,
             trace=trace,
         )
