@@ -55,6 +55,8 @@ LAYERS = [
         "jax_edges",
         "jax_solve",
         "argmin",
+        "batch_problem",
+        "batch_run",
         "minimize_batch",
         "benchmarking",
     },
