@@ -6,16 +6,17 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
 from optimagic_lite.algorithms.jax_lanes import Lanes, Rows, Task, no_lanes, run_lanes
-from optimagic_lite.algorithms.jax_pass import SUCCESSES, Status
+from optimagic_lite.algorithms.jax_pass import Status, is_success
 from optimagic_lite.batch_problem import BatchProblem
 from optimagic_lite.batch_result import BatchResult
 from optimagic_lite.escape import STEEP
@@ -55,7 +56,7 @@ def opened_log(options: LogOptions | None, batch: BatchProblem) -> Iterator[LogW
     if options is None:
         yield None
         return
-    from optimagic_lite.log.writer import LogWriter, RunRecord
+    from optimagic_lite.log.writer import RunRecord, open_log
 
     problem, space = batch.problem, batch.space.space
     described = describe_problem(problem.described(space.tree.template))
@@ -70,12 +71,8 @@ def opened_log(options: LogOptions | None, batch: BatchProblem) -> Iterator[LogW
         derivatives={"kind": "exact", "reason": "JAX differentiates and compiles fun"},
         problem=described | {"runs of a batch": batch.inputs.n_runs},
     )
-    log = LogWriter(options, record)
-    try:
+    with open_log(options, record) as log:
         yield log
-    finally:
-        # an interrupt may come before anything else looks after the log
-        log.finish("interrupted", success=None, message=None, fun=None)
 
 
 class BatchRun:
@@ -127,10 +124,7 @@ class BatchRun:
 
     def _solve_part(self, runs: NDArray[np.intp], devices: Sequence[Any], size: int) -> Lanes:
         """Solve some runs, side by side in that many lanes."""
-        task, report = (
-            self._batch.task.part(runs, devices, size),
-            partial(self._report, int(runs[0])),
-        )
+        task, report = self._batch.task.part(runs, devices, size), self._reporter(runs)
         record = partial(self._record, runs) if self._records else None
         lanes = run_lanes(task, record=record, report=report)
         try:
@@ -155,7 +149,7 @@ class BatchRun:
         if batch.around is None:
             return
         edges, numbers = Edges(batch.space.space), batch.starts.numbers
-        report = partial(self._report, int(runs[0]))
+        report = self._reporter(runs)
         has_own = batch.inputs.starts is not None
         if has_own:
             numbers = jax.tree.map(lambda v: v[runs], numbers)
@@ -199,6 +193,10 @@ class BatchRun:
         rest = no_lanes(n_runs - n_begun, n_x)._replace(x=self._batch.task.x0[n_begun:])
         return Lanes(*(np.concatenate(part) for part in zip(*ends, rest, strict=True)))
 
+    def _reporter(self, runs: NDArray[np.intp]) -> Callable[[int], bool]:
+        """Return what is told how many of some runs have ended; all before them have."""
+        return partial(self._report, int(runs[0]))
+
     def _report(self, n_before: int, n_ended: int) -> bool:
         """Show how many runs have ended; tell whether time is over."""
         if self._bar is not None:
@@ -236,9 +234,9 @@ class BatchRun:
         problem, space = batch.problem, batch.space.space
         flats = batch.flat(lanes.x, np.arange(len(lanes.f)))
         box, size = batch.task.settings.box, np.maximum(1.0, np.abs(lanes.f))
-        projected = np.maximum(np.minimum(lanes.g, lanes.x - box.lower), lanes.x - box.upper)
-        norm = np.abs(projected).max(axis=1, initial=0.0)
-        success = np.isin(lanes.status, [int(status) for status in SUCCESSES])
+        projected = box.projected(jnp.asarray(lanes.x), jnp.asarray(lanes.g))
+        norm = np.abs(np.asarray(projected)).max(axis=1, initial=0.0)
+        success = np.asarray(is_success(lanes.status))
         # it may have ended at the edge of where the criterion can be evaluated
         is_doubtful = success & (lanes.n_failed > 0) & ~(norm <= STEEP * size)
         codes = np.array([status.code for status in Status])[lanes.status]

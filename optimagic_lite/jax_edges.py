@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from optimagic_lite.algorithms.jax_lanes import Lanes, Task
-from optimagic_lite.algorithms.jax_pass import SUCCESSES, Carry, Status, first_largest
+from optimagic_lite.algorithms.jax_pass import Carry, Status, first_largest, is_success
 from optimagic_lite.compilation import PureFunction
 from optimagic_lite.objective.tracing import Program
 from optimagic_lite.space.edges import GAIN, N_POINTS, Edges
@@ -40,11 +40,6 @@ class Solution(NamedTuple):
     x: Any
     f: Any
     status: Any
-
-
-def is_success(status: Any) -> jax.Array:
-    """Tell whether a status means convergence."""
-    return jnp.isin(status, jnp.asarray([int(status) for status in SUCCESSES]))
 
 
 def look_around(
@@ -103,7 +98,6 @@ def look_around_lanes(
     closed_over, kind = around.trace.consts, task.one_pass.kind
     n_own = len(task.program.data) - len(task.program.trace.consts)
     axes = (0, 0, 0, 0 if has_own_numbers else None, None, *task.axes[1])
-
     value_around = around.value
 
     def make(value: PureFunction) -> Callable[..., Look]:
@@ -162,6 +156,6 @@ def joined(before: Carry, after: Carry, is_new: Any) -> Carry:
     taken: Carry = jax.tree.map(lambda a, b: jnp.where(is_new, a, b), after, before)
     added = {
         name: getattr(before, name) + jnp.where(is_new, getattr(after, name), 0)
-        for name in ("n_iterations", "n_evaluations")
+        for name in ("n_iterations", "n_evaluations", "n_failed")
     }
     return taken._replace(start=before.start, f_start=before.f_start, **added)

@@ -87,8 +87,7 @@ class JaxProblem:
 
     def is_outside(self, tree: ParamTree, flats: Array) -> NDArray[np.bool_]:
         """Tell which params, as vectors of shape (k, n_params), are outside of the bounds."""
-        # a start that is NaN is nowhere outside
-        bounds = read_bounds(self._limits["bounds"], tree, np.full(tree.n_params, np.nan))
+        bounds = read_bounds(self._limits["bounds"], tree, start=None)
         return np.asarray(((flats < bounds.lower) | (flats > bounds.upper)).any(axis=1))
 
     def space(

@@ -10,13 +10,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from optimagic_lite.algorithms.jax_pass import Box, Carry, Evaluation, Pass, Settings, Status
+from optimagic_lite.algorithms.jax_pass import (
+    Box,
+    Carry,
+    Evaluation,
+    Pass,
+    Settings,
+    Status,
+    is_success,
+)
 from optimagic_lite.algorithms.jax_whole import Trace, solve, solve_traced
 from optimagic_lite.compilation import PureFunction, closed_signature, evaluate, trace_function
 from optimagic_lite.compilation import Trace as TracedFunction
 from optimagic_lite.escape import STEEP
 from optimagic_lite.implicit import Solved, differentiable
-from optimagic_lite.jax_edges import Look, is_success, look_around, solve_anew
+from optimagic_lite.jax_edges import Look, look_around, solve_anew
 from optimagic_lite.objective.exact import hessian
 from optimagic_lite.objective.tracing import Program
 from optimagic_lite.space.edges import Edges

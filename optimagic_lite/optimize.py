@@ -398,7 +398,7 @@ def _open_log(prepared: Prepared, earlier: Earlier | None) -> Iterator[LogWriter
     if problem.logging is None:
         yield None
         return
-    from optimagic_lite.log.writer import LogWriter, RunRecord
+    from optimagic_lite.log.writer import RunRecord, open_log
 
     record = RunRecord(
         direction=problem.direction,
@@ -410,12 +410,9 @@ def _open_log(prepared: Prepared, earlier: Earlier | None) -> Iterator[LogWriter
         derivatives=dataclasses.asdict(prepared.objective.derivatives),
         problem=describe_problem(problem),
     )
-    log = LogWriter(problem.logging, record, None if earlier is None else earlier.run_id)
-    try:
+    resume = None if earlier is None else earlier.run_id
+    with open_log(problem.logging, record, resume) as log:
         yield log
-    finally:
-        # an interrupt may come before anything else looks after the log
-        log.finish("interrupted", success=None, message=None, fun=None)
 
 
 def _rows(log: LogWriter | None) -> RowWriter | None:

@@ -173,7 +173,6 @@ def run_lanes(
     clock = time.perf_counter()
     carry = _begin(task, task.x0[places], data)
     status = np.asarray(carry.status)
-    ends.n_failed[:] = status[:k] == Status.FAILED
     carry = carry._replace(status=_without_padding(status, k, np))
     if record is not None:
         seconds = clock, time.perf_counter()
@@ -184,7 +183,7 @@ def run_lanes(
             clock = time.perf_counter()
             n_steps = 0 if record is None else _n_steps(len(places), n)
             limit = min(n_passes, n_steps) if n_steps else n_passes
-            after, n_failed, buffers = _chunk(task, carry, limit, settings, data, n_steps)
+            after, buffers = _chunk(task, carry, limit, settings, data, n_steps)
             running = np.flatnonzero(np.asarray(after.status) == Status.RUNNING)
             now = time.perf_counter()
             n_passes = _n_passes(n_passes, now - clock)
@@ -192,8 +191,6 @@ def run_lanes(
                 record(_rows(buffers, places, (clock, now)))
             # an interrupt may have come before all was recorded
             carry = after
-            # repeated lanes fail nowhere
-            np.add.at(ends.n_failed, places, np.asarray(n_failed))
             is_stopped = report is not None and report(k - len(running))
             if not len(running) or is_stopped:
                 return _kept(ends, carry, places)
@@ -266,7 +263,7 @@ def no_lanes(k: int, n: int) -> Lanes:
 def _kept(ends: Lanes, carry: Carry, places: Positions) -> Lanes:
     """Fill in where lanes are now; the first of repeated ones counts."""
     chosen, first = np.unique(places, return_index=True)
-    for name in set(Lanes._fields) & set(Carry._fields):
+    for name in Lanes._fields:
         getattr(ends, name)[chosen] = np.asarray(getattr(carry, name))[first]
     return ends
 
@@ -309,13 +306,8 @@ def _chunk(
     settings: Settings,
     data: tuple[Any, ...],
     n_steps: int,
-) -> tuple[Carry, jax.Array, Any]:
-    """Make passes.
-
-    Returns:
-        The runs, failed evaluations of each, and buffers of shape (n_steps, k, ...) with what was
-        evaluated.
-    """
+) -> tuple[Carry, Any]:
+    """Make passes, and return buffers of shape (n_steps, k, ...) with what was evaluated."""
     one_pass, devices = task.one_pass, task.devices
     evaluate = one_pass.evaluate(task.program)
     settings_axes, data_axes = task.axes
@@ -324,7 +316,7 @@ def _chunk(
         one = partial(one_pass, evaluate(value))
         passes = jax.vmap(one, in_axes=(0, settings_axes, *data_axes))
         axes = (0, None, settings_axes, *data_axes)
-        return _on_devices(partial(_loop, passes, n_steps), axes, (0, 0, 1), devices)
+        return _on_devices(partial(_loop, passes, n_steps), axes, (0, 1), devices)
 
     key = "lanes", one_pass.key, n_steps, (settings_axes, data_axes), _ids(task)
     arguments = (carry, limit, settings, *data)
@@ -340,29 +332,27 @@ def _loop(
     limit: jax.Array,
     settings: Settings,
     *data: jax.Array,
-) -> tuple[Carry, jax.Array, Any]:
+) -> tuple[Carry, Any]:
     k, n = carry.x.shape
     # one pass of all lanes is one slice of the buffers
     buffers = jnp.zeros((n_steps, k, n)), jnp.zeros((n_steps, k)), jnp.zeros((n_steps, k), bool)
 
     def body(loop: Any) -> Any:
-        carry, n_failed, buffers, i = loop
+        carry, buffers, i = loop
         carry, is_new, f = passes(carry, settings, *data)
-        n_failed += is_new & ~jnp.isfinite(f)
         if n_steps:
             rows = carry.x_trial, f, is_new
             buffers = tuple(b.at[i].set(row) for b, row in zip(buffers, rows, strict=True))
-        return carry, n_failed, buffers, i + 1
+        return carry, buffers, i + 1
 
     def goes_on(loop: Any) -> Any:
-        carry, *_, i = loop
+        carry, _, i = loop
         n_running = (carry.status == Status.RUNNING).sum()
         # where devices have many and few lanes left, those with few make one pass a chunk
         pays = (i == 0) | jnp.logical_not(_is_sparse(n_running, k))
         return (i < limit) & (n_running > 0) & pays
 
-    n_failed = jnp.zeros(k, dtype=int)
-    return jax.lax.while_loop(goes_on, body, (carry, n_failed, buffers, 0))[:3]
+    return jax.lax.while_loop(goes_on, body, (carry, buffers, 0))[:2]
 
 
 def _ids(task: Task) -> tuple[int, ...] | None:

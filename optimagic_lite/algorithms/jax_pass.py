@@ -155,6 +155,12 @@ class Status(enum.IntEnum):
 
 SUCCESSES = (Status.GTOL, Status.FTOL, Status.XTOL, Status.ZERO)
 
+
+def is_success(status: Any) -> jax.Array:
+    """Tell whether statuses mean convergence, also inside JAX."""
+    return jnp.isin(status, jnp.asarray([int(status) for status in SUCCESSES]))
+
+
 _MESSAGES = {
     Status.RUNNING: "The run was interrupted.",
     Status.GTOL: "The gradient is below convergence_gtol_abs or _rel.",
@@ -185,6 +191,7 @@ class Carry(NamedTuple):
         f_start: The criterion there.
         n_iterations: Accepted steps, the start not included.
         n_evaluations: The start included.
+        n_failed: How many of those were not finite.
         status: A ``Status``.
     """
 
@@ -198,6 +205,7 @@ class Carry(NamedTuple):
     f_start: jax.Array
     n_iterations: jax.Array
     n_evaluations: jax.Array
+    n_failed: jax.Array
     status: jax.Array
 
 
@@ -267,8 +275,21 @@ class Pass:
         f, g = self.kind.reduced(found.value), self.kind.gradient(found.value, found.derivative)
         is_fine = jnp.isfinite(f) & _all_finite(found)
         status = jnp.where(is_fine, int(Status.RUNNING), int(Status.FAILED))
-        # the first pass accepts the start, so it does not count
-        return Carry(arrays, x, found, x, f, g, x, f, jnp.asarray(-1), jnp.asarray(1), status)
+        return Carry(
+            state=arrays,
+            x_trial=x,
+            trial=found,
+            x=x,
+            f=f,
+            g=g,
+            start=x,
+            f_start=f,
+            # the first pass accepts the start, so it does not count
+            n_iterations=jnp.asarray(-1),
+            n_evaluations=jnp.asarray(1),
+            n_failed=jnp.where(is_fine, 0, 1),
+            status=status,
+        )
 
     def __call__(
         self, evaluate: Callable[..., Evaluation], carry: Carry, settings: Settings, *data: Any
@@ -308,6 +329,7 @@ class Pass:
             x_trial=jnp.where(is_running, point, carry.x_trial),
             trial=found,
             n_evaluations=carry.n_evaluations + is_running,
+            n_failed=carry.n_failed + (is_running & is_bad),
             status=status,
         )
         return after, is_running, recorded

@@ -273,6 +273,17 @@ class LogWriter:
             ) from error
 
 
+@contextlib.contextmanager
+def open_log(options: LogOptions, run: RunRecord, resume: int | None = None) -> Iterator[LogWriter]:
+    """Open the log of a run, and see that it is closed; arguments as of ``LogWriter``."""
+    log = LogWriter(options, run, resume)
+    try:
+        yield log
+    finally:
+        # an interrupt may come before anything else looks after the log
+        log.finish("interrupted", success=None, message=None, fun=None)
+
+
 def _values(run: RunRecord) -> dict[str, Any]:
     """Return the row of a run that begins now."""
     return {

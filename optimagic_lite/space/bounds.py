@@ -37,14 +37,14 @@ class FlatBounds:
         return FlatBounds(lower, upper, lower, upper)
 
 
-def read_bounds(bounds: Any, tree: ParamTree, start: NDArray[np.float64]) -> FlatBounds:
+def read_bounds(bounds: Any, tree: ParamTree, start: NDArray[np.float64] | None) -> FlatBounds:
     """Bring bounds into flat form and check them.
 
     Args:
         bounds: ``Bounds``, SciPy's ``Bounds``, a sequence of (lower, upper) pairs in flat order,
             or None.
         tree: The structure of params. Bounds may also stand in columns of its DataFrames.
-        start: Start values, shape (n_params,).
+        start: Start values, shape (n_params,); None if they are not known.
 
     Returns:
         Checked vectors.
@@ -114,7 +114,7 @@ def _scipy_side(side: Any, n_params: int) -> NDArray[np.float64]:
         ) from error
 
 
-def _check(bounds: FlatBounds, tree: ParamTree, start: NDArray[np.float64]) -> None:
+def _check(bounds: FlatBounds, tree: ParamTree, start: NDArray[np.float64] | None) -> None:
     lower, upper = bounds.lower, bounds.upper
     _refuse(
         lower > upper,
@@ -133,6 +133,8 @@ def _check(bounds: FlatBounds, tree: ParamTree, start: NDArray[np.float64]) -> N
         tree,
         lambda i: f"soft bounds leave no room between {soft_lower[i]:g} and {soft_upper[i]:g}",
     )
+    if start is None:
+        return
     _refuse(
         (start < lower) | (start > upper),
         tree,

@@ -38,8 +38,7 @@ def make_feasible(params: Any, bounds: Any, constraints: Any) -> Any:
     """
     leaves, rebuild = flatten_in_order(params)
     tree = ParamTree(rebuild(np.zeros(np.shape(leaf)) for leaf in leaves))
-    # a start that is NaN is nowhere outside
-    flat_bounds = read_bounds(bounds, tree, np.full(tree.n_params, np.nan))
+    flat_bounds = read_bounds(bounds, tree, start=None)
     demands = read_demands(constraints, tree)
     return tree.to_params(_feasible(flat_bounds, demands))
 
