@@ -41,8 +41,6 @@ from optimagic_lite.algorithms.jax_loop import JaxAlgorithm
 from optimagic_lite.algorithms.jax_pass import Box, Evaluation, Status, first_largest
 from optimagic_lite.algorithms.jax_search import judge
 
-# rejections in a row after which the curvature that was learned is given up
-_PATIENCE = 25
 # curvature along a step, relative to the lengths of it and of the change of gradient, that is none
 _FLAT = 1e-12
 # where the criterion is not convex along a step, the next one is that much longer
@@ -162,10 +160,8 @@ class QuasiNewton(ABC):
         """Go on from the trial point, or come closer to the iterate."""
         f, g = found.value, found.derivative
         here = (state.x, state.f, state.g)
-        judged = judge(box, *here, state.trial, f, g, state.length)
-        accepted = judged.accepted
-        n_rejected = jnp.where(accepted, 0, state.n_rejected + 1)
-        is_lost = judged.is_stuck | (n_rejected >= _PATIENCE)
+        judged = judge(box, *here, state.trial, f, g, state.length, state.n_rejected)
+        accepted, is_lost = judged.accepted, judged.is_lost
         trouble = jnp.where(is_lost & state.is_empty, int(Status.STALLED), int(Status.RUNNING))
 
         memory, is_empty, scale, length = self._learned(state, accepted, g)
@@ -193,7 +189,7 @@ class QuasiNewton(ABC):
             scale=scale,
             memory=memory,
             is_empty=is_empty,
-            n_rejected=jnp.where(is_lost, 0, n_rejected),
+            n_rejected=judged.n_rejected,
         )
         return after, accepted, trouble
 

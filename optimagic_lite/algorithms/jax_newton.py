@@ -32,8 +32,6 @@ from optimagic_lite.algorithms.jax_linear import (
 from optimagic_lite.algorithms.jax_pass import Box, Evaluation, Status
 from optimagic_lite.algorithms.jax_search import judge
 
-# rejections in a row after which steepest descent replaces a direction
-_PATIENCE = 25
 # a direction whose cosine with steepest descent is below is none
 _STEEP = 1e-12
 
@@ -90,11 +88,11 @@ class NewtonStepper:
 
     def step(self, state: State, found: Evaluation, box: Box) -> tuple[State, jax.Array, jax.Array]:
         """Go on from the trial point, or come closer to the iterate."""
-        here, there = state[:3], (state.trial, found.value, found.derivative)
-        judged = judge(box, *here, *there, state.length)
-        accepted = judged.accepted & jnp.isfinite(found.hessian).all()
-        n_rejected = jnp.where(accepted, 0, state.n_rejected + 1)
-        is_lost = ~accepted & (judged.is_stuck | (n_rejected >= _PATIENCE))
+        # a point without a Hessian is none
+        value = jnp.where(jnp.isfinite(found.hessian).all(), found.value, jnp.nan)
+        here, there = state[:3], (state.trial, value, found.derivative)
+        judged = judge(box, *here, *there, state.length, state.n_rejected)
+        accepted, is_lost = judged.accepted, judged.is_lost
         trouble = jnp.where(is_lost & state.is_plain, int(Status.STALLED), int(Status.RUNNING))
 
         x, f, g = (jnp.where(accepted, a, b) for a, b in zip(there, here, strict=True))
@@ -117,7 +115,7 @@ class NewtonStepper:
             direction=direction,
             length=length,
             is_plain=jnp.where(is_turned, is_plain, state.is_plain),
-            n_rejected=jnp.where(is_lost, 0, n_rejected),
+            n_rejected=judged.n_rejected,
         )
         return after, accepted, trouble
 

@@ -28,6 +28,8 @@ _EPS = float(np.finfo(np.float64).eps)
 _ROUNDING = 1000 * _EPS
 # factors by which a rejected step is shortened; what was not finite says nothing of the best one
 _LEAST, _MOST, _BLIND = 0.1, 0.5, 0.2
+# rejections in a row after which a direction is given up, and what was learned with it
+_PATIENCE = 25
 
 
 class Trial(NamedTuple):
@@ -36,12 +38,15 @@ class Trial(NamedTuple):
     Attributes:
         accepted: Whether the point is the next iterate.
         length: Length of the next step to try along the same direction if it is not.
-        is_stuck: Whether the step was so short that rounding swallowed it.
+        n_rejected: Trial points in a row.
+        is_lost: Whether the direction is given up: many were rejected, or the step was so short
+            that rounding swallowed it.
     """
 
     accepted: jax.Array
     length: jax.Array
-    is_stuck: jax.Array
+    n_rejected: jax.Array
+    is_lost: jax.Array
 
 
 def judge(
@@ -53,6 +58,7 @@ def judge(
     f_trial: jax.Array,
     g_trial: jax.Array,
     length: jax.Array,
+    n_rejected: jax.Array,
 ) -> Trial:
     """Accept or reject a trial point.
 
@@ -65,6 +71,7 @@ def judge(
         f_trial: The criterion there; it may be not finite.
         g_trial: Its gradient.
         length: Length of the step, in multiples of the direction.
+        n_rejected: Trial points in a row that were rejected before.
     """
     step = trial - x
     slope = g @ step
@@ -75,8 +82,10 @@ def judge(
     is_known = jnp.isfinite(f)
     accepted = is_fine & (~is_known | (is_lower & (slope < 0)) | (is_level & (after < before)))
     is_stuck = (jnp.abs(step) <= _EPS * jnp.abs(x)).all() & ~accepted
+    n_rejected = jnp.where(accepted, 0, n_rejected + 1)
+    is_lost = is_stuck | (n_rejected >= _PATIENCE)
     shorter = jnp.where(is_fine, _cubic(f_trial - f, slope, g_trial @ step), _BLIND)
-    return Trial(accepted, length * shorter, is_stuck)
+    return Trial(accepted, length * shorter, jnp.where(is_lost, 0, n_rejected), is_lost)
 
 
 def _cubic(rise: jax.Array, slope: jax.Array, end: jax.Array) -> jax.Array:
