@@ -1,0 +1,1 @@
+"""Benchmarks of optimisers: sets of test problems, runs of many algorithms, reports."""
