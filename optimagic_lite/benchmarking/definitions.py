@@ -20,8 +20,8 @@ class Definition:
         start: Standard start, n_params numbers.
         start_value: Published value of the criterion at the start.
         value: Published smallest value of the criterion; None where none is known.
-        solution: Where that value is reached, n_params numbers; None where there are several
-            such points or none is known.
+        solution: A point where that value is reached, n_params numbers; None where a continuum
+            of points reaches it, or none is known.
         source: Where the problem is defined: author, year and number there.
         note: Which source was believed where sources differ, and what of all this was computed.
         is_scalar: Whether ``fun`` returns the criterion itself and not residuals.

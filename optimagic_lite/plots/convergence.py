@@ -1,0 +1,317 @@
+"""The plots of how algorithms approach the solutions of test problems."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+from plotly.subplots import make_subplots
+
+from optimagic_lite.benchmarking.convergence import (
+    Course,
+    DistanceMeasure,
+    RuntimeMeasure,
+    StoppingCriterion,
+    check_choice,
+    judged,
+    read_courses,
+    with_known_solution,
+)
+from optimagic_lite.exceptions import did_you_mean
+from optimagic_lite.plots import style
+from optimagic_lite.plots.backends import alone, check_backend, present
+from optimagic_lite.plots.lines import points_per_line, thin
+
+Array = NDArray[np.float64]
+
+X_TITLES = {
+    "n_evaluations": "Function evaluations",
+    "walltime": "Seconds",
+    "n_batches": "Batches",
+}
+
+# pixels of one plot of the grid, of the space around it, and of the legend
+_CELL = (400, 250)
+_GAP = (75, 65)
+_LEGEND = 230
+_SOLUTION = "solution"
+
+
+@dataclass(frozen=True)
+class Approach:
+    """How one algorithm approaches the solution of one problem.
+
+    Attributes:
+        algorithm: Its name.
+        runtime: What was spent, shape (n,).
+        distance: What is missing then, or the value itself, shape (n,).
+    """
+
+    algorithm: str
+    runtime: Array
+    distance: Array
+
+
+def convergence_plot(
+    problems: Any,
+    results: Any,
+    *,
+    problem_subset: Iterable[str] | str | None = None,
+    algorithm_subset: Iterable[str] | str | None = None,
+    n_cols: int = 2,
+    distance_measure: DistanceMeasure = "criterion",
+    monotone: bool = True,
+    normalize_distance: bool = True,
+    runtime_measure: RuntimeMeasure = "n_evaluations",
+    stopping_criterion: StoppingCriterion = "y",
+    x_precision: float = 1e-4,
+    y_precision: float = 1e-4,
+    combine_plots_in_grid: bool = True,
+    backend: str = "plotly",
+    template: str | None = None,
+    palette: list[str] | str = style.DEFAULT_PALETTE,
+    log_scale: bool = False,
+) -> Any:
+    """Plot how each algorithm approaches the solution of each problem, in a grid.
+
+    A line ends where its algorithm has solved the problem, or gave up. The faster it falls, the
+    faster was the algorithm.
+
+    Args:
+        problems: The test problems, see ``get_benchmark_problems``.
+        results: What ``run_benchmark`` returned for them.
+        problem_subset: Names of the problems to show; None (default) shows all.
+        algorithm_subset: Names of the algorithms to show; None (default) shows all.
+        n_cols: Number of columns of the grid; default 2.
+        distance_measure: "criterion" (default) or "parameter_distance" (Euclidean).
+        monotone: Whether to show the best so far (default) instead of each evaluation.
+        normalize_distance: Whether to show which part of the distance at the start is missing
+            (default): 1 at the start, 0 at the solution.
+        runtime_measure: What is drawn to the right: "n_evaluations" (default), "walltime"
+            (seconds) or "n_batches".
+        stopping_criterion: When a problem is solved, see ``convergence_report``; so are the
+            precisions. With precisions of 0 the lines do not end before the runs.
+        x_precision: Default 1e-4.
+        y_precision: Default 1e-4.
+        combine_plots_in_grid: Whether to return one figure (default), or a dict of figures by
+            name of the problem.
+        backend: "plotly" or "matplotlib".
+        template: Name of a template of plotly or of a style of matplotlib; None means the style
+            of the package.
+        palette: Colours of the algorithms, used in turn, or one colour for all.
+        log_scale: Whether the vertical axes are logarithmic. What is not positive is then drawn
+            at a tenth of the smallest positive number of its plot; of shares, what is below a
+            tenth of the precision is drawn there.
+
+    Returns:
+        A figure of plotly or an array of axes of matplotlib; or a dict of figures or axes.
+
+    Raises:
+        InvalidBenchmarkError: If problems and results do not fit.
+        InvalidPlottingBackendError: If there is no such backend.
+        NotInstalledError: If matplotlib is asked for and not installed.
+        ValueError: If another argument is not valid.
+
+    Example:
+        >>> import optimagic_lite as om
+        >>> problem = om.get_benchmark_problems("example")["rosenbrock_good_start"]
+        >>> results = om.run_benchmark({"banana": problem}, ["scipy_lbfgsb", "scipy_ls_lm"])
+        >>> fig = om.convergence_plot({"banana": problem}, results)
+        >>> [trace.name for trace in fig.data]
+        ['scipy_lbfgsb', 'scipy_ls_lm']
+    """
+    check_backend(backend, template)
+    check_choice("runtime_measure", runtime_measure, RuntimeMeasure)
+    check_choice("distance_measure", distance_measure, DistanceMeasure)
+    if not isinstance(n_cols, int) or n_cols < 1:
+        raise ValueError(f"n_cols must be a positive integer, not {n_cols!r}.")
+    courses = read_courses(problems, results)
+    looks = _looks(courses, palette)
+    courses = _chosen(courses, "problem", problem_subset)
+    courses = _chosen(courses, "algorithm", algorithm_subset)
+    if distance_measure == "parameter_distance":
+        courses = with_known_solution(courses, "distance_measure='parameter_distance'")
+    ends = judged(courses, stopping_criterion, x_precision, y_precision)
+    lines: dict[str, list[Approach]] = {}
+    for course, end in ends.items():
+        distance = course.distance(
+            distance_measure, monotone=monotone, normalize=normalize_distance
+        )
+        stop = end + 1 if end >= 0 else None
+        lines.setdefault(course.problem, []).append(
+            _approach(course, runtime_measure, distance, stop, len(ends), monotone=monotone)
+        )
+    targets = {
+        course.problem: None if normalize_distance else course.target[distance_measure]
+        for course in ends
+    }
+    shape = {"shape": "hv" if monotone else "linear"}
+    precision = y_precision if distance_measure == "criterion" else x_precision
+    options: dict[str, Any] = {
+        "looks": {name: look | shape for name, look in looks.items()},
+        "targets": targets,
+        "x_title": X_TITLES[runtime_measure],
+        "y_title": y_title(distance_measure, monotone=monotone, normalize=normalize_distance),
+        "log_scale": log_scale,
+        "least": precision if normalize_distance else 0.0,
+    }
+    if combine_plots_in_grid:
+        return present(_grid(lines, n_cols, **options), backend, template)
+    return {
+        name: present(alone(_grid({name: one}, 1, **options)), backend, template)
+        for name, one in lines.items()
+    }
+
+
+def y_title(measure: DistanceMeasure, *, monotone: bool, normalize: bool) -> str:
+    """Return the title of an axis with distances."""
+    what = "criterion value" if measure == "criterion" else "distance of parameters"
+    if normalize:
+        what = "function distance" if measure == "criterion" else "parameter distance"
+        return f"Share of {what} missing<br>{'best so far' if monotone else 'at this evaluation'}"
+    return f"{'Best' if monotone else 'Current'} {what}"
+
+
+def _looks(courses: list[Course], palette: list[str] | str) -> dict[str, dict[str, Any]]:
+    names = list(dict.fromkeys(course.algorithm for course in courses))
+    return dict(zip(names, style.line_styles(palette, len(names)), strict=True))
+
+
+def _chosen(courses: list[Course], what: str, subset: Iterable[str] | str | None) -> list[Course]:
+    if subset is None:
+        return courses
+    wanted = [subset] if isinstance(subset, str) else list(subset)
+    there = dict.fromkeys(getattr(course, what) for course in courses)
+    for name in wanted:
+        if name not in there:
+            raise ValueError(
+                f"{what}_subset names {name!r}, of which there are no results."
+                f"{did_you_mean(name, there)}"
+            )
+    if not wanted:
+        raise ValueError(f"{what}_subset is empty: leave it out to show all.")
+    return [course for course in courses if getattr(course, what) in wanted]
+
+
+def _approach(
+    course: Course,
+    measure: RuntimeMeasure,
+    distance: Array,
+    stop: int | None,
+    n_lines: int,
+    *,
+    monotone: bool,
+) -> Approach:
+    runtime, distance = course.runtime[measure][:stop], distance[:stop]
+    kept = steps_of(distance) if monotone else thin(distance, points_per_line(n_lines))
+    return Approach(course.algorithm, runtime[kept], distance[kept])
+
+
+def steps_of(values: Array) -> NDArray[np.intp]:
+    """Return positions that are enough to draw a line that changes in steps only."""
+    changes = np.flatnonzero(values[1:] != values[:-1]) + 1
+    return np.unique(np.concatenate([[0], changes, [len(values) - 1]]))
+
+
+def _grid(
+    lines: dict[str, list[Approach]],
+    n_cols: int,
+    *,
+    looks: dict[str, dict[str, Any]],
+    targets: dict[str, float | None],
+    x_title: str,
+    y_title: str,
+    log_scale: bool,
+    least: float,
+) -> go.Figure:
+    n_cols = min(n_cols, len(lines))
+    n_rows = -(-len(lines) // n_cols)
+    width, height = (
+        n * (cell + gap) for n, cell, gap in zip((n_cols, n_rows), _CELL, _GAP, strict=True)
+    )
+    fig = make_subplots(
+        n_rows,
+        n_cols,
+        subplot_titles=[html.escape(name.replace("_", " "), quote=False) for name in lines],
+        horizontal_spacing=_GAP[0] / width,
+        vertical_spacing=_GAP[1] / height,
+    )
+    in_legend: set[str] = set()
+    for i, (name, approaches) in enumerate(lines.items()):
+        row, col = i // n_cols + 1, i % n_cols + 1
+        floor = _floor(approaches, least) if log_scale else None
+        for approach in approaches:
+            trace = _trace(approach, looks[approach.algorithm], floor, in_legend)
+            fig.add_trace(trace, row=row, col=col)
+        target = targets[name]
+        if target is not None and (floor is None or target > 0):
+            fig.add_trace(_target_line(approaches, target, in_legend), row=row, col=col)
+        # titles once a column and once a row, where there is no plot below or to the left
+        is_lowest = i + n_cols >= len(lines)
+        fig.update_xaxes(title_text=x_title if is_lowest else None, row=row, col=col)
+        fig.update_yaxes(title_text=y_title if col == 1 else None, row=row, col=col)
+    fig.update_layout(
+        width=width + _LEGEND,
+        height=height + _GAP[1],
+        margin={"l": 80, "r": _LEGEND - 80, "t": 50, "b": 60},
+        legend={"title": {"text": "Algorithm"}, "font": {"size": 12}, "tracegroupgap": 0},
+        hovermode="closest",
+    )
+    fig.update_xaxes(title_font_size=12, tickformat="~s", rangemode="tozero")
+    fig.update_yaxes(
+        title_font_size=12,
+        type="log" if log_scale else "linear",
+        exponentformat="power",
+        showgrid=True,
+        gridcolor=style.GRID,
+        zeroline=False,
+    )
+    fig.update_annotations(font_size=13)
+    return fig
+
+
+def _trace(
+    approach: Approach, look: dict[str, Any], floor: float | None, in_legend: set[str]
+) -> go.Scatter:
+    name = approach.algorithm
+    is_new = name not in in_legend
+    in_legend.add(name)
+    return go.Scatter(
+        x=approach.runtime,
+        y=approach.distance if floor is None else np.maximum(approach.distance, floor),
+        name=style.label(name),
+        legendgroup=name,
+        showlegend=is_new,
+        mode="lines" if len(approach.runtime) > 1 else "markers",
+        line=look | {"width": 1.8},
+        marker={"color": look["color"], "size": 5},
+        hovertemplate=f"<b>{style.label(name)}</b>: %{{y:.4~g}} after %{{x:.4~g}}<extra></extra>",
+    )
+
+
+def _target_line(approaches: list[Approach], target: float, in_legend: set[str]) -> go.Scatter:
+    is_new = _SOLUTION not in in_legend
+    in_legend.add(_SOLUTION)
+    finite = [x for approach in approaches for x in approach.runtime if np.isfinite(x)] or [1.0]
+    return go.Scatter(
+        x=[0, max(finite)],
+        y=[target, target],
+        name=_SOLUTION,
+        legendgroup=_SOLUTION,
+        legendrank=1001,
+        showlegend=is_new,
+        mode="lines",
+        line={"color": "#7f7f7f", "width": 1, "dash": "dot"},
+        hoverinfo="skip",
+    )
+
+
+def _floor(approaches: list[Approach], least: float) -> float:
+    """Return where to draw, on a logarithmic axis, what is as good as solved."""
+    positive = [x for approach in approaches for x in approach.distance if x > 0]
+    return max(min(positive, default=1.0), least) / 10
