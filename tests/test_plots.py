@@ -298,7 +298,7 @@ def test_path_without_a_log(plot, convert, tmp_path):
 
 
 @pytest.mark.parametrize("plot", [criterion_plot, params_plot])
-@pytest.mark.parametrize("backend", ["matplotlib", "plotyl", "bokeh"])
+@pytest.mark.parametrize("backend", ["altair", "plotyl", "bokeh"])
 def test_other_backends(plot, backend):
     with pytest.raises(InvalidPlottingBackendError, match=f"{backend!r} is not available"):
         plot(make_history([1.0]), backend=backend)
@@ -511,11 +511,13 @@ def test_many_names_are_not_all_listed():
 # --------------------------------------------------------------------------------- the package
 
 
-def test_data_steps_do_not_need_plotly_and_reading_a_history_no_sql():
+def test_data_steps_do_not_need_plotly_a_history_no_sql_and_plots_no_matplotlib():
     code = (
         "import sys, optimagic_lite.plots, optimagic_lite.plots.inputs, "
         "optimagic_lite.plots.criterion_data, optimagic_lite.space.selection; "
-        "print([m for m in ('plotly', 'pandas', 'sqlalchemy') if m in sys.modules])"
+        "print([m for m in ('plotly', 'pandas', 'sqlalchemy') if m in sys.modules]); "
+        "import optimagic_lite.plots.criterion, optimagic_lite.plots.slices; "
+        "print('matplotlib' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "[]"
+    assert run.stdout.split() == ["[]", "False"]

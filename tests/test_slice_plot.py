@@ -381,7 +381,7 @@ def test_interrupts_pass():
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
-        ({"backend": "matplotlib"}, InvalidPlottingBackendError, "plotly"),
+        ({"backend": "bokeh"}, InvalidPlottingBackendError, "plotly"),
         ({"n_gridpoints": 1}, ValueError, "n_gridpoints must be an integer of at least 2, not 1"),
         ({"n_gridpoints": 2.5}, ValueError, "n_gridpoints must be an integer"),
         ({"plots_per_row": 0}, ValueError, "plots_per_row must be an integer of at least 1"),

@@ -9,8 +9,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from optimagic_lite.plots import style
+from optimagic_lite.plots.backends import check_backend, present
 from optimagic_lite.plots.criterion_data import CriterionPlotData, criterion_data
-from optimagic_lite.plots.inputs import check_backend, check_max_evaluations, named_runs
+from optimagic_lite.plots.inputs import check_max_evaluations, named_runs
 
 if TYPE_CHECKING:
     from optimagic_lite.plots.inputs import Plottable
@@ -32,7 +33,7 @@ def criterion_plot(
     *,
     x_axis: style.XAxis = "evaluations",
     log_scale: bool = False,
-) -> go.Figure:
+) -> Any:
     """Plot the criterion value of each evaluation, one line a run.
 
     Values have the sign of the user's function: the line of a maximization rises. A failed
@@ -57,8 +58,9 @@ def criterion_plot(
             "0", "1" and so on.
         max_evaluations: Number of evaluations shown of each line, from its start; None (the
             default) shows all. Explored points do not count.
-        backend: Only "plotly".
-        template: Name of a plotly template; None means "simple_white".
+        backend: "plotly" or "matplotlib".
+        template: Name of a plotly template, "simple_white" if None; with matplotlib the name of
+            one of its styles, or None for the look of the plotly figures.
         palette: Colours of the lines, used in turn, or one colour for all.
         stack_multistart: Whether to draw all local optimisations of a run as one line, one after
             the other in the order in which they were begun. No effect without multistart.
@@ -77,12 +79,14 @@ def criterion_plot(
             drawn at a tenth of the smallest positive value; its hover text says 0.
 
     Returns:
-        A plotly figure.
+        A plotly figure. With matplotlib the ``Axes``, whose figure is ``.figure``; that of
+        explored points stands in ``.figure.axes``.
 
     Raises:
-        InvalidPlottingBackendError: If the backend is not "plotly".
+        InvalidPlottingBackendError: If the backend is neither "plotly" nor "matplotlib".
         LogError: If a path leads to no readable log.
         NotAvailableError: If a run kept neither history nor log, or has no evaluations yet.
+        NotInstalledError: If the backend is "matplotlib" and that is not installed.
         TypeError: If a result is none of the permitted types.
         ValueError: If an argument has an invalid value, or ``log_scale=True`` meets a
             negative value.
@@ -94,7 +98,7 @@ def criterion_plot(
         >>> fig.layout.yaxis.title.text
         'Best criterion value so far (minimized)'
     """
-    check_backend(backend)
+    check_backend(backend, template)
     check_max_evaluations(max_evaluations)
     style.check_x_axis(x_axis)
     runs = named_runs(results, names)
@@ -108,16 +112,16 @@ def criterion_plot(
         by_time=x_axis == "time",
     )
     is_named = names is not None or isinstance(results, Mapping)
-    return style.figure(
+    figure = style.figure(
         _traces(data, x_axis, palette, monotone=monotone, is_named=is_named),
         x_axis=x_axis,
         y_title=data.y_title,
         log_scale=log_scale,
-        template=template,
         n_evaluations=data.n_evaluations,
         # with a line for the best result and one for the others, the legend has a title
         legend_title=runs[0][0] if is_named and data.others is not None else None,
     )
+    return present(figure, backend, template)
 
 
 def _traces(

@@ -6,33 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from optimagic_lite.exceptions import (
-    InvalidPlottingBackendError,
-    NotAvailableError,
-    did_you_mean,
-)
+from optimagic_lite.exceptions import NotAvailableError
 from optimagic_lite.history import History, MultistartHistory
 
 if TYPE_CHECKING:
     from optimagic_lite.result import OptimizeResult
 
     Plottable: TypeAlias = OptimizeResult | History | MultistartHistory | str | Path
-
-
-def check_backend(backend: str) -> None:
-    """Refuse every backend but plotly.
-
-    Args:
-        backend: What the user asked for.
-
-    Raises:
-        InvalidPlottingBackendError: If it is not "plotly".
-    """
-    if backend != "plotly":
-        raise InvalidPlottingBackendError(
-            f"backend={backend!r} is not available: figures are drawn with 'plotly', the only "
-            f"backend. Leave the argument out.{did_you_mean(backend, ['plotly'])}"
-        )
 
 
 def check_max_evaluations(max_evaluations: int | None) -> None:

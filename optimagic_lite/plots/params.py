@@ -11,9 +11,9 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from optimagic_lite.plots import style
+from optimagic_lite.plots.backends import check_backend, present
 from optimagic_lite.plots.evaluations import Evaluations
 from optimagic_lite.plots.inputs import (
-    check_backend,
     check_max_evaluations,
     replace_names,
     run_of,
@@ -115,7 +115,7 @@ def params_plot(
     *,
     names: list[str] | str | None = None,
     x_axis: style.XAxis = "evaluations",
-) -> go.Figure:
+) -> Any:
     """Plot the parameters of each evaluation, one line a parameter.
 
     Of a multistart run all local optimisations are drawn, one after the other in the order in
@@ -138,8 +138,9 @@ def params_plot(
             (the default) shows all parameters.
         max_evaluations: Number of evaluations shown, from the start; None (the default) shows
             all. Explored points do not count.
-        backend: Only "plotly".
-        template: Name of a plotly template; None means "simple_white".
+        backend: "plotly" or "matplotlib".
+        template: Name of a plotly template, "simple_white" if None; with matplotlib the name of
+            one of its styles, or None for the look of the plotly figures.
         palette: Colours of the lines, used in turn, or one colour for all.
         show_exploration: Whether to show the start and the explored points of a multistart run,
             as dots left of the lines, from the one with the worst value of the criterion (points
@@ -153,12 +154,14 @@ def params_plot(
             once overlap, with a gap between one and the next.
 
     Returns:
-        A plotly figure.
+        A plotly figure. With matplotlib the ``Axes``, whose figure is ``.figure``; that of
+        explored points stands in ``.figure.axes``.
 
     Raises:
-        InvalidPlottingBackendError: If the backend is not "plotly".
+        InvalidPlottingBackendError: If the backend is neither "plotly" nor "matplotlib".
         LogError: If a path leads to no readable log.
         NotAvailableError: If the run kept neither history nor log, or has no evaluations yet.
+        NotInstalledError: If the backend is "matplotlib" and that is not installed.
         TypeError: If the result is none of the permitted types.
         ValueError: If an argument has an invalid value.
 
@@ -170,7 +173,7 @@ def params_plot(
         >>> len(fig.data)
         2
     """
-    check_backend(backend)
+    check_backend(backend, template)
     check_max_evaluations(max_evaluations)
     style.check_x_axis(x_axis)
     data = params_data(
@@ -181,14 +184,14 @@ def params_plot(
         show_exploration=show_exploration,
         by_time=x_axis == "time",
     )
-    return style.figure(
+    figure = style.figure(
         _background(data, x_axis) + _foreground(data, x_axis, palette),
         x_axis=x_axis,
         y_title="Parameter value",
         log_scale=False,
-        template=template,
         n_evaluations=data.n_evaluations,
     )
+    return present(figure, backend, template)
 
 
 def _foreground(

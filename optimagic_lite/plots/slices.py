@@ -13,12 +13,14 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
+from optimagic_lite.deprecations.calls import OLD_BOUNDS, new_bounds
+from optimagic_lite.deprecations.names import accepts_old_names
 from optimagic_lite.parallel import (
     BatchEvaluator,
     BatchEvaluatorName,
 )
 from optimagic_lite.plots import style
-from optimagic_lite.plots.inputs import check_backend
+from optimagic_lite.plots.backends import alone, check_backend, present
 from optimagic_lite.plots.slice_data import Slice, check_number, slice_data
 
 Array = NDArray[np.float64]
@@ -31,7 +33,7 @@ _MARGIN = {"l": 80, "r": 30, "t": 30, "b": 65}
 _TITLE_HEIGHT = 40
 _NOTE_HEIGHT = 18
 
-_AXIS = {"zeroline": False, "exponentformat": "power", "gridcolor": "rgba(128, 128, 128, 0.15)"}
+_AXIS = {"zeroline": False, "exponentformat": "power", "gridcolor": style.GRID}
 
 # Part of a shared horizontal axis that stays free at either end.
 _EXPAND_XRANGE = 0.03
@@ -39,6 +41,7 @@ _EXPAND_XRANGE = 0.03
 _MISSING_NOTE = "Where a bound is missing, the range ends max(|value|, 1) away from the value."
 
 
+@accepts_old_names(new_bounds, OLD_BOUNDS)
 def slice_plot(
     func: Callable[..., Any],
     params: Any,
@@ -59,7 +62,7 @@ def slice_plot(
     return_dict: bool = False,
     batch_evaluator: BatchEvaluatorName | BatchEvaluator = "joblib",
     make_subplot_kwargs: dict[str, Any] | None = None,
-) -> go.Figure | dict[str, go.Figure]:
+) -> Any:
     """Plot a criterion along each parameter, with all others held where they are.
 
     A dot marks the given params. Each parameter moves between its bounds, and no point outside
@@ -88,27 +91,31 @@ def slice_plot(
         expand_yrange: Part of the vertical range that stays free above the highest value and
             below the lowest.
         share_x: Whether all plots have the same horizontal axis.
-        backend: Only "plotly".
-        template: Name of a plotly template; None means "simple_white".
+        backend: "plotly" or "matplotlib".
+        template: Name of a plotly template, "simple_white" if None; with matplotlib the name of
+            one of its styles, or None for the look of the plotly figures.
         color: Colour of lines and dots; None means the default.
         title: Title of the figure.
         return_dict: Whether to return a figure for each parameter instead of one for all.
         batch_evaluator: What calls it there: "joblib" (the default), "threading", "dask", "ray", or
             a function as ``optimagic_lite.parallel`` describes it.
         make_subplot_kwargs: Further arguments of ``plotly.subplots.make_subplots``, spacings for
-            example, for the figure of all.
+            example, for the figure of all. Matplotlib chooses spacings by itself.
 
     Returns:
-        A plotly figure, or with ``return_dict=True`` a dictionary of figures by name.
+        A plotly figure, or with ``return_dict=True`` a dictionary of figures by name. With
+        matplotlib an array of ``Axes``, one a panel, by row and column, or a dictionary with one
+        ``Axes`` for each name. The figure is their ``.figure``.
 
     Raises:
         InvalidBoundsError: If bounds are not valid or params lie outside of them.
         InvalidFunctionError: If func is no function or does not return what it must.
         InvalidKwargsError: If func_kwargs or n_cores is not valid.
         InvalidParamsError: If params are not made of finite numbers.
-        InvalidPlottingBackendError: If the backend is not "plotly".
+        InvalidPlottingBackendError: If the backend is neither "plotly" nor "matplotlib".
         NotAvailableError: If there is no such batch evaluator.
-        NotInstalledError: If several processes are asked for and joblib is not installed.
+        NotInstalledError: If several processes are asked for and joblib is not installed, or the
+            backend is "matplotlib" and that is not installed.
         UserFunctionRuntimeError: If func has a finite value at no point at all.
         ValueError: If another argument has an invalid value.
 
@@ -119,7 +126,7 @@ def slice_plot(
         >>> fig.layout.xaxis.title.text, fig.layout.xaxis2.title.text
         ('a', 'b')
     """
-    check_backend(backend)
+    check_backend(backend, template)
     check_number("plots_per_row", plots_per_row, numbers.Integral, at_least=1)
     check_number("expand_yrange", expand_yrange, numbers.Real, at_least=0)
     data = slice_data(
@@ -135,7 +142,6 @@ def slice_plot(
     )
     look = _Look(
         color=color or _COLOR,
-        template=template or style.DEFAULT_TEMPLATE,
         title=title,
         x_range=_range([s.x for s in data.slices], _EXPAND_XRANGE) if share_x else None,
         y_range=_range([s.y for s in data.slices], expand_yrange) if share_y else None,
@@ -144,8 +150,12 @@ def slice_plot(
         expand_yrange=expand_yrange,
     )
     if return_dict:
-        return {each.name: _figure([each], data.value, look, 1) for each in data.slices}
-    return _figure(data.slices, data.value, look, plots_per_row, **(make_subplot_kwargs or {}))
+        return {
+            each.name: present(alone(_figure([each], data.value, look, 1)), backend, template)
+            for each in data.slices
+        }
+    grid = _figure(data.slices, data.value, look, plots_per_row, **(make_subplot_kwargs or {}))
+    return present(grid, backend, template)
 
 
 @dataclass(frozen=True)
@@ -153,7 +163,6 @@ class _Look:
     """What all panels have in common; ranges are None where each panel has its own."""
 
     color: str
-    template: str
     title: str | None
     x_range: list[float] | None
     y_range: list[float] | None
@@ -208,7 +217,6 @@ def _layout(
         "shared_yaxes": "all" if look.share_y else False,
     }
     figure = {
-        "template": look.template,
         "title": {"text": look.title},
         "width": width + _MARGIN["l"] + _MARGIN["r"],
         "height": height + top + bottom,

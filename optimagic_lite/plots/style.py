@@ -21,6 +21,9 @@ DEFAULT_PALETTE = [
 ]  # fmt: skip
 DEFAULT_TEMPLATE = "simple_white"
 
+# Lines of a grid, behind everything.
+GRID = "rgba(128, 128, 128, 0.15)"
+
 # Lines that stand behind those with a colour.
 BACKGROUND = {"color": "rgba(130, 130, 130, 0.45)", "width": 0.8}
 
@@ -190,7 +193,6 @@ def figure(
     x_axis: XAxis,
     y_title: str,
     log_scale: bool,
-    template: str | None,
     n_evaluations: int,
     legend_title: str | None = None,
 ) -> go.Figure:
@@ -201,7 +203,6 @@ def figure(
         x_axis: What is drawn to the right.
         y_title: Title of the vertical axis.
         log_scale: Whether the vertical axis is logarithmic.
-        template: A plotly template; None means "simple_white".
         n_evaluations: Number of the last evaluation on the axis, plus one.
         legend_title: What stands above the legend.
 
@@ -210,14 +211,13 @@ def figure(
     """
     fig = go.Figure(list(traces))
     fig.update_layout(
-        template=template or DEFAULT_TEMPLATE,
         xaxis=_x_options(x_axis, n_evaluations),
         yaxis={
             "title": {"text": y_title},
             "type": "log" if log_scale else "linear",
             "exponentformat": "power",
             "showgrid": True,
-            "gridcolor": "rgba(128, 128, 128, 0.15)",
+            "gridcolor": GRID,
             "zeroline": False,
         },
         margin={"l": 70, "r": 25, "t": 30, "b": 60},

@@ -1,0 +1,1 @@
+"""A plotly figure of this package, drawn by matplotlib; nothing else loads matplotlib."""
