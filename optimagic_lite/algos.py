@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from optimagic_lite import algorithms as _algorithms  # registers all
 from optimagic_lite.algorithms.base import REGISTRY, AlgoInfo, Algorithm, option_types
+from optimagic_lite.deprecations.names import ALGO_OPTIONS
+from optimagic_lite.deprecations.options import new_algo_options
 from optimagic_lite.exceptions import (
     InvalidAlgoOptionError,
     NotInstalledError,
@@ -33,20 +35,6 @@ _FILTERS: Mapping[str, Callable[[AlgoInfo], bool]] = {
     "NonlinearConstrained": lambda info: info.supports_nonlinear_constraints,
     "Parallel": lambda info: info.supports_parallelism,
     "InsideJax": lambda info: info.needs_program,
-}
-
-# What estimagic called options before 2023, and where they went.
-_OLD_NAMES = {
-    "stopping_max_criterion_evaluations": "stopping_maxfun",
-    "stopping_max_iterations": "stopping_maxiter",
-    "convergence_absolute_criterion_tolerance": "convergence_ftol_abs",
-    "convergence_relative_criterion_tolerance": "convergence_ftol_rel",
-    "convergence_scaled_criterion_tolerance": "convergence_ftol_scaled",
-    "convergence_absolute_params_tolerance": "convergence_xtol_abs",
-    "convergence_relative_params_tolerance": "convergence_xtol_rel",
-    "convergence_absolute_gradient_tolerance": "convergence_gtol_abs",
-    "convergence_relative_gradient_tolerance": "convergence_gtol_rel",
-    "convergence_scaled_gradient_tolerance": "convergence_gtol_scaled",
 }
 
 # What SciPy calls its methods.
@@ -218,18 +206,14 @@ def _with_options(algorithm: Algorithm, options: Mapping[str, Any]) -> Algorithm
     known = {name for cls in REGISTRY.values() for name in option_types(cls)}
     applied: dict[str, Any] = {}
     skipped: list[str] = []
-    for key, value in options.items():
-        name = str(key).replace(".", "_")
-        name = _OLD_NAMES.get(name, name)
-        if name in applied or name in skipped:
-            raise InvalidAlgoOptionError(f"{name} is given twice, once as {key!r}.")
+    for name, value in new_algo_options(options)[0].items():
         if name in own:
             applied[name] = value
-        elif name in known or name in _OLD_NAMES.values():
+        elif name in known or name in ALGO_OPTIONS.values():
             skipped.append(name)
         else:
             raise InvalidAlgoOptionError(
-                f"No algorithm has an option {key!r}.{did_you_mean(name, known)} "
+                f"No algorithm has an option {name!r}.{did_you_mean(name, known)} "
                 f"Options of {algorithm.name} are {', '.join(own)}."
             )
     if skipped:

@@ -343,7 +343,7 @@ CLASSES: dict[str, type[Constraint]] = {
 }  # fmt: skip
 
 # how dictionaries of the peer and of SciPy call fields of a nonlinear constraint
-_ALIASES = {
+FIELD_NAMES = {
     "fun": "func",
     "jac": "derivative",
     "lower_bounds": "lower_bound",
@@ -406,7 +406,7 @@ def _read(constraint: Any, number: int) -> Constraint:
         selection = {"selectors": [ways[given[0]](one) for one in chosen]}
     else:
         selection = {"selector": ways[given[0]](chosen)}
-    options = {_ALIASES.get(name, name): value for name, value in fields_given.items()}
+    options = {FIELD_NAMES.get(name, name): value for name, value in fields_given.items()}
     for name in options:
         if name not in valid:
             raise InvalidConstraintError(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import jax
 import numpy as np
 from numpy.typing import NDArray
 
+from optimagic_lite.deprecations.calls import OLD_DERIVATIVE_ARGUMENTS, new_derivative_call
+from optimagic_lite.deprecations.names import accepts_old_names, old_key
 from optimagic_lite.exceptions import (
     InvalidFunctionError,
     InvalidKwargsError,
@@ -57,21 +58,6 @@ SecondOrJax = SecondMethod | Literal["jax"]
 _FIRST_METHODS = (*get_args(NumdiffMethod), "jax")
 _SECOND_METHODS = (*get_args(SecondMethod), "jax")
 
-# what older code may still pass, and what to write today
-_GONE = {
-    "lower_bounds": "Use bounds=om.Bounds(lower=...).",
-    "upper_bounds": "Use bounds=om.Bounds(upper=...).",
-    "base_steps": "Use step_size.",
-    "key": "Use unpacker=lambda out: out[key].",
-    "step_ratio": "There is one step for each parameter; set it by step_size or scaling_factor.",
-    "n_steps": "There is one step for each parameter; set it by step_size or scaling_factor.",
-    "return_info": "Leave it out.",
-    "return_func_value": "Leave it out: the result always has a func_value.",
-}
-
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
-
 
 @dataclass(frozen=True)
 class NumdiffResult:
@@ -89,21 +75,11 @@ class NumdiffResult:
     derivative: Any
     func_value: Any = None
 
-
-def _refuse_old_arguments(function: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Let a function answer arguments of the past with what to write today."""
-
-    @functools.wraps(function)
-    def checked(*args: _P.args, **kwargs: _P.kwargs) -> _T:
-        for name in kwargs:
-            if name in _GONE:
-                raise InvalidKwargsError(f"There is no argument {name!r} any more. {_GONE[name]}")
-        return function(*args, **kwargs)
-
-    return checked
+    def __getitem__(self, key: str) -> Any:
+        return getattr(self, old_key(key, "result", ("derivative", "func_value")))
 
 
-@_refuse_old_arguments
+@accepts_old_names(new_derivative_call, OLD_DERIVATIVE_ARGUMENTS)
 def first_derivative(
     func: Callable[..., Any],
     params: Any,
@@ -178,7 +154,7 @@ def first_derivative(
     return _by_differences(task, plan, rule, batch, f0)
 
 
-@_refuse_old_arguments
+@accepts_old_names(new_derivative_call, OLD_DERIVATIVE_ARGUMENTS)
 def second_derivative(
     func: Callable[..., Any],
     params: Any,

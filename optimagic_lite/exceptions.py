@@ -15,6 +15,7 @@ OptimagicError
 ├── InvalidNumdiffOptionsError
 ├── InvalidAlgoInfoError          the declaration of an algorithm
 ├── InvalidAlgoOptionError        an unknown algorithm or option, or a value out of range
+├── InvalidBenchmarkError         test problems, or what shall run on them
 ├── InvalidPlottingBackendError
 ├── NotInstalledError             a library that an algorithm needs is not installed
 ├── NotAvailableError             the combination asked for cannot be served
@@ -111,6 +112,10 @@ class InvalidAlgoOptionError(OptimagicError):
     """An algorithm or option is not known, or an option has an invalid value."""
 
 
+class InvalidBenchmarkError(OptimagicError):
+    """Test problems, or what a benchmark shall run, are not valid."""
+
+
 class InvalidPlottingBackendError(OptimagicError):
     """The plotting backend is not known."""
 
@@ -176,7 +181,7 @@ def listed(names: Sequence[str], limit: int = 10) -> str:
     return ", ".join(names[:limit]) + more
 
 
-def warn_user(message: str) -> None:
+def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn, and point at the line of the user that led here, however deep the call is."""
     package = str(Path(__file__).parent)
     files = []
@@ -186,4 +191,4 @@ def warn_user(message: str) -> None:
         frame = frame.f_back
     # solvers call back from other packages, so the outermost frame of this one counts
     levels = [i for i, file in enumerate(files) if file.startswith(package)]
-    warnings.warn(message, UserWarning, stacklevel=levels[-1] + 3)
+    warnings.warn(message, category, stacklevel=levels[-1] + 3)

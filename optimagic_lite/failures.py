@@ -21,6 +21,8 @@ from optimagic_lite.exceptions import UserFunctionRuntimeError
 
 Array = NDArray[np.float64]
 
+_HUGE = 1e100
+
 _ADVICE_START = "Start from other params."
 _ADVICE = (
     'error_handling="continue" replaces failed evaluations by a penalty; bounds can keep an '
@@ -142,5 +144,8 @@ def value_message(value: float) -> str:
 def all_finite(f: float, gradient: Array) -> bool:
     """Tell whether a value and a gradient, or a Jacobian, are finite."""
     flat = gradient if gradient.ndim == 1 else gradient.ravel()
-    # the sum of squares is not finite if an entry is not; it is much cheaper than isfinite
-    return math.isfinite(f) and (math.isfinite(flat.dot(flat)) or bool(np.isfinite(flat).all()))
+    if not math.isfinite(f):
+        return False
+    # the sum of squares is not finite if an entry is not; it is much cheaper than isfinite, but
+    # NumPy warns if it overflows, as it may with huge values
+    return (abs(f) < _HUGE and math.isfinite(flat.dot(flat))) or bool(np.isfinite(flat).all())

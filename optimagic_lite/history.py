@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from optimagic_lite.deprecations.names import HISTORY, today
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -120,6 +122,7 @@ class History:
         return len(self._fun)
 
     def __getitem__(self, key: str) -> Any:
+        key = today(key, HISTORY)
         if key not in _COLUMNS:
             raise KeyError(f"{key!r} is no column of the history: {', '.join(_COLUMNS)}.")
         return getattr(self, key)

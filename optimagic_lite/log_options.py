@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
@@ -13,6 +14,16 @@ from optimagic_lite.exceptions import LogError, did_you_mean
 from optimagic_lite.options import read_record
 
 IfExists = Literal["raise", "extend", "replace"]
+
+
+class ExistenceStrategy(StrEnum):
+    """The values of ``if_database_exists``, as optimagic names them; text does as well."""
+
+    RAISE = "raise"
+    EXTEND = "extend"
+    REPLACE = "replace"
+
+
 Durability = Literal["process", "power"]
 
 _POSTGRES = ("postgresql", "postgresql+psycopg")
@@ -41,7 +52,7 @@ class SQLiteLogOptions:
 
     path: str | Path
     fast_logging: bool | None = None
-    if_database_exists: IfExists = "raise"
+    if_database_exists: IfExists | ExistenceStrategy = "raise"
     durability: Durability | None = None
 
     def __post_init__(self) -> None:
@@ -77,7 +88,7 @@ class PostgresLogOptions:
     """
 
     url: str
-    if_database_exists: IfExists = "extend"
+    if_database_exists: IfExists | ExistenceStrategy = "extend"
     durability: Durability | None = None
 
     def __post_init__(self) -> None:

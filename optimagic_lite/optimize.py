@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from optimagic_lite.algorithms.base import Outcome, run
+from optimagic_lite.deprecations.calls import OLD_ARGUMENTS, new_call
+from optimagic_lite.deprecations.names import accepts_old_names
 from optimagic_lite.evaluator import Evaluator
 from optimagic_lite.exceptions import InvalidFunctionError, UserFunctionRuntimeError, warn_user
 from optimagic_lite.failures import ErrorPolicy
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from optimagic_lite.log.writer import LogWriter
 
 
+@accepts_old_names(new_call, OLD_ARGUMENTS)
 def minimize(
     fun: Callable[..., Any] | None = None,
     params: Any = None,
@@ -90,9 +93,8 @@ def minimize(
             or any nesting of those in containers that JAX knows. All numbers are float64.
         algorithm: Name, class or instance, see ``om.algos``.
         bounds: ``om.Bounds``, SciPy's ``Bounds`` or a sequence of pairs in flat order.
-        constraints: A constraint such as ``om.FixedConstraint(selector)``, a dict
-            ``{"type": "fixed", "loc": ...}``, or any iterable of those. Most hold at every
-            evaluation, with any algorithm; see the how-to page.
+        constraints: A constraint such as ``om.FixedConstraint(selector)``, or any iterable of
+            those. Most hold at every evaluation, with any algorithm; see the how-to page.
         fun_kwargs: Further arguments of fun, hess and hessp. Arrays and floats in it are data:
             other values of the same shape need no compilation.
         algo_options: Options of the algorithm by name. Those that only other algorithms have
@@ -160,6 +162,7 @@ def minimize(
     return _optimize("minimize", locals())
 
 
+@accepts_old_names(new_call, OLD_ARGUMENTS)
 def maximize(
     fun: Callable[..., Any] | None = None,
     params: Any = None,
@@ -225,7 +228,7 @@ def _optimize(direction: Direction, arguments: dict[str, Any]) -> OptimizeResult
     with jax.enable_x64(True):
         prepared = prepare(problem, space)
         if problem.check_derivatives and prepared.start.error is None:
-            _check_derivatives(problem)
+            _check_derivatives(prepared.problem)
         with _open_log(prepared, earlier) as log:
             if sample is None:
                 return _run_once(prepared, log, earlier)

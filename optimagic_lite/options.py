@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 
+from optimagic_lite.deprecations.names import with_old_fields
+from optimagic_lite.deprecations.options import MULTISTART_FIELDS, new_multistart_options
 from optimagic_lite.exceptions import (
     InvalidMultistartError,
     InvalidNumdiffOptionsError,
@@ -173,6 +175,7 @@ class NumdiffOptions:
         return Cores(self.n_cores, self.batch_evaluator)
 
 
+@with_old_fields(new_multistart_options, MULTISTART_FIELDS)
 @dataclass(frozen=True)
 class MultistartOptions:
     """How local optimisations are started from many points.

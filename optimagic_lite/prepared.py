@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -15,6 +14,7 @@ from optimagic_lite.failures import ErrorPolicy
 from optimagic_lite.history import History
 from optimagic_lite.inference.inference import Inference, make_inference
 from optimagic_lite.objective.constraints import NativeConstraint, make_native_constraints
+from optimagic_lite.objective.dicts import without_dicts
 from optimagic_lite.objective.kinds import Kind, structure_of_value
 from optimagic_lite.objective.objective import Objective, known_jax, make_objective
 from optimagic_lite.objective.tracing import NotTraceableError
@@ -203,17 +203,16 @@ def prepare(problem: Problem, space: Space) -> Prepared:
     constraints = _native_constraints(problem, space)
     structure = known_jax(problem.functions.fun)
     target = problem.algorithm.algo_info.solver_type
-    make = partial(Prepared, problem, space, constraints=constraints)
     if structure is not None and not problem.functions.jac_needs_values(target):
         check_structure(problem, structure)
         start = Start(None, float("nan"), 0.0, None, Kind(structure, target))
         try:
-            return make(start, _objective(problem, space, start))
+            return Prepared(problem, space, start, _objective(problem, space, start), constraints)
         except NotTraceableError:
             # what was known of it holds no longer
             pass
-    start = _call_at_start(problem, space)
-    return make(start, _objective(problem, space, start))
+    problem, start = _call_at_start(problem, space)
+    return Prepared(problem, space, start, _objective(problem, space, start), constraints)
 
 
 def _prepare_again(problem: Problem, start: Start) -> Prepared:
@@ -224,19 +223,23 @@ def _prepare_again(problem: Problem, start: Start) -> Prepared:
     return Prepared(problem, space, start, objective, constraints)
 
 
-def _call_at_start(problem: Problem, space: Space) -> Start:
+def _call_at_start(problem: Problem, space: Space) -> tuple[Problem, Start]:
+    """Return what the first call gave, and the problem as that shows it to be."""
+    target = problem.algorithm.algo_info.solver_type
     clock = time.perf_counter()
     try:
         raw = call_at_start(problem.functions, space)
     except InvalidFunctionError:
         raise
     except Exception as error:
-        return Start(None, float("nan"), time.perf_counter() - clock, error, Kind())
+        return problem, Start(None, float("nan"), time.perf_counter() - clock, error, Kind())
     seconds = time.perf_counter() - clock
+    functions, raw = without_dicts(problem.functions, raw, target)
+    problem = replace(problem, functions=functions)
     structure = structure_of_value(raw, problem.functions.structure)
     check_structure(problem, structure)
-    kind = Kind(structure, problem.algorithm.algo_info.solver_type)
-    return Start(raw, kind.value(raw), seconds, None, kind)
+    kind = Kind(structure, target)
+    return problem, Start(raw, kind.value(raw), seconds, None, kind)
 
 
 def _objective(problem: Problem, space: Space, start: Start) -> Objective:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import pickle
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from optimagic_lite.deprecations.names import RESULT, old_attribute
 from optimagic_lite.history import Direction, History
 from optimagic_lite.inference.estimators import CovarianceMethod
 from optimagic_lite.inference.inference import Inference, ReturnType, available
@@ -113,10 +115,14 @@ class OptimizeResult:
         trees = {name: None if f is None else tree.to_params(f) for name, f in flat.items()}
         self.__dict__.update(state | trees)
 
+    def __getattr__(self, name: str) -> Any:
+        return old_attribute(self, name, RESULT)
+
     def __getitem__(self, key: str) -> Any:
-        if not isinstance(key, str) or key.startswith("_") or not hasattr(self, key):
-            raise KeyError(f"{key!r} is no attribute of the result.")
-        return getattr(self, key)
+        if isinstance(key, str) and not key.startswith("_"):
+            with contextlib.suppress(AttributeError):
+                return getattr(self, key)
+        raise KeyError(f"{key!r} is no attribute of the result.")
 
     @property
     def x(self) -> Any:

@@ -468,9 +468,6 @@ def test_a_function_that_always_fails_is_an_error(derivative):
         ({"batch_evaluator": "pathos"}, InvalidNumdiffOptionsError, "pathos is not supported"),
         ({"func_kwargs": 3}, InvalidKwargsError, "func_kwargs must be a dict"),
         ({"unpacker": 3}, InvalidFunctionError, "unpacker must be a function"),
-        ({"lower_bounds": 0}, InvalidKwargsError, r"om\.Bounds\(lower=...\)"),
-        ({"key": "value"}, InvalidKwargsError, r"unpacker=lambda out: out\[key\]"),
-        ({"base_steps": 1}, InvalidKwargsError, "Use step_size"),
         ({"nonsense": 1}, TypeError, "nonsense"),
     ],
 )

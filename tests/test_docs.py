@@ -23,6 +23,7 @@ pytest_plugins = ["postgres"]
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+REFERENCE = sorted((ROOT / "docs" / "reference").glob("*.md"))
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 MODULES = [m.name for m in pkgutil.walk_packages(om.__path__, "optimagic_lite.")]
 
@@ -81,8 +82,18 @@ def test_examples_of_a_page_run(
 
 
 def test_pages_have_examples() -> None:
-    without = [page_name(page) for page in PAGES if not list(examples(page))]
-    assert without == [str(Path("docs", "algorithms.md"))]
+    without = {page_name(page) for page in PAGES if not list(examples(page))}
+    assert without == {str(Path("docs", "algorithms.md")), *map(page_name, REFERENCE)}
+
+
+def test_reference_has_every_public_name() -> None:
+    shown = [
+        re.findall(r"^::: optimagic_lite\.([\w.]+)", page.read_text(encoding="utf-8"), re.MULTILINE)
+        for page in REFERENCE
+    ]
+    names = {path.split(".")[-1] for paths in shown for path in paths}
+    # shown as SQLiteLogReader, as algos.Algorithms, and class by class
+    assert sorted(set(om.__all__) - names) == ["OptimizeLogReader", "algos", "constraints"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)

@@ -714,3 +714,10 @@ def test_a_failing_hessian(name, handling, how):
         assert result.success, result.message
         assert result.n_failed_evals == 1
         np.testing.assert_allclose(result.params, CENTER, atol=1e-4)
+
+
+def test_huge_values_with_huge_derivatives_are_no_reason_to_warn():
+    # the sum of squares of the gradient overflows
+    result = om.minimize(lambda x: jnp.sum(x**4), np.full(3, 1e60), "nlopt_ccsaq")
+
+    assert np.isfinite(result.fun)

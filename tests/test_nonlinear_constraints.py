@@ -353,24 +353,14 @@ def test_params_in_pandas():
         lambda p: rosenbrock(p["value"].to_numpy()),
         params,
         "scipy_slsqp",
-        constraints={
-            "type": "nonlinear",
-            "loc": ["a", "b"],
-            "func": lambda s: float((s**2).sum()),
-            "upper_bound": 1.0,
-        },
+        constraints=om.NonlinearConstraint(
+            lambda p: p.loc[["a", "b"], "value"],
+            func=lambda s: float((s**2).sum()),
+            upper_bound=1.0,
+        ),
     )
     assert list(result.params["note"]) == ["x", "y"]
     np.testing.assert_allclose(result.params["value"], DISK_MINIMUM, atol=2e-4)
-
-
-def test_the_names_of_scipy_are_understood():
-    result = om.minimize(
-        rosenbrock, START, "scipy_slsqp",
-        constraints={"type": "nonlinear", "selector": lambda x: x, "fun": sphere,
-                     "jac": lambda x: 2 * x, "upper_bounds": 1.0},
-    )  # fmt: skip
-    np.testing.assert_allclose(result.params, DISK_MINIMUM, atol=2e-4)
 
 
 # ---- derivatives -----------------------------------------------------------------------------

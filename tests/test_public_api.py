@@ -124,8 +124,15 @@ def test_every_public_name_exists_and_is_listed():
 def test_names_of_the_peer_are_there():
     for name in ("minimize", "maximize", "Bounds", "NumdiffOptions", "OptimizeResult", "algos",
                  "SQLiteLogOptions", "SQLiteLogReader", "History", "criterion_plot",
-                 "params_plot"):  # fmt: skip
+                 "params_plot", "slice_plot", "ExistenceStrategy", "constraints",
+                 "get_benchmark_problems", "run_benchmark", "convergence_report", "rank_report",
+                 "traceback_report", "profile_plot", "convergence_plot"):  # fmt: skip
         assert name in om.__all__
+
+
+def test_what_only_the_peer_has_is_refused_with_what_to_use_instead():
+    with pytest.raises(AttributeError, match=r"Use om.maximize with @om.mark.likelihood"):
+        _ = om.estimate_ml
 
 
 def test_exceptions_of_the_peer_are_there_and_share_a_base():
@@ -232,7 +239,6 @@ def test_every_argument_is_documented():
         {},
         {"algorithm": om.algos.scipy_lbfgsb},
         {"algorithm": om.algos.scipy_lbfgsb(stopping_maxiter=100)},
-        {"algo_options": {"stopping.max_iterations": 100}},
         {"bounds": om.Bounds(lower=np.zeros(2), upper=np.full(2, 5.0))},
         {"bounds": scipy.optimize.Bounds([0, 0], [5, 5])},
         {"constraints": None, "scaling": False, "multistart": False, "logging": False},

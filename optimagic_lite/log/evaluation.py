@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from optimagic_lite.deprecations.names import EVALUATION, today
 from optimagic_lite.exceptions import did_you_mean
 from optimagic_lite.history import Kind, Task
 from optimagic_lite.log.tables import decode, info_from, value_from
@@ -70,6 +71,7 @@ class LoggedEvaluation:
         return [*self.__dataclass_fields__, "scalar_fun", "valid"]
 
     def __getitem__(self, key: str) -> Any:
+        key = today(key, EVALUATION)
         if key not in self.keys():
             raise KeyError(
                 f"{key!r} is no key of a logged evaluation: {', '.join(self.keys())}."

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from optimagic_lite.deprecations.calls import OLD_BOUNDS, new_bounds
+from optimagic_lite.deprecations.names import accepts_old_names
 from optimagic_lite.space.make import make_space
 
 
+@accepts_old_names(new_bounds, OLD_BOUNDS)
 def check_constraints(params: Any, constraints: Any, bounds: Any = None) -> None:
     """Raise an error if constraints contradict each other, or params violate them.
 
@@ -32,6 +35,7 @@ def check_constraints(params: Any, constraints: Any, bounds: Any = None) -> None
     make_space(params, bounds=bounds, constraints=constraints)
 
 
+@accepts_old_names(new_bounds, OLD_BOUNDS)
 def count_free_params(params: Any, constraints: Any = None, bounds: Any = None) -> int:
     """Count the degrees of freedom that constraints leave.
 
