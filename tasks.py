@@ -23,6 +23,7 @@ CHECKS = (
     ("ruff", "check", "."),
     ("ruff", "format", "--check", "."),
     ("mypy",),
+    ("mkdocs", "build", "--strict", "--quiet"),
     ("pytest", "-n", "2", "--dist", "loadgroup"),
 )
 
@@ -49,7 +50,11 @@ def demo(output: str) -> int:
 
 def test() -> int:
     """Run all checks and say which failed."""
-    python = environment(".venv-test", ("-e", ".", "--group", "test", "--group", "lint"), ())
+    python = environment(
+        ".venv-test", ("-e", ".", "--group", "test", "--group", "lint", "--group", "docs"), ()
+    )
+    # a theme of MkDocs that advertises its successor
+    os.environ["NO_MKDOCS_2_WARNING"] = "1"
     failed = []
     for check in CHECKS:
         say(" ".join(check))

@@ -37,7 +37,8 @@ An algorithm that takes a number can be used with residuals and contributions to
 contributions with residuals too; see [Least squares and likelihoods](how_to/structure.md).
 
 Every algorithm has the options `stopping_maxfun`, `stopping_maxiter` and `stopping_maxtime` too.
-Docstrings say what each option means: `help(om.algos.scipy_lbfgsb)`.
+[Algorithms and their options](reference/algorithms.md) says what each option means, and so do
+docstrings: `help(om.algos.scipy_lbfgsb)`.
 """
 
 
