@@ -274,6 +274,7 @@ class Evaluator:
             for i in np.flatnonzero(~np.isfinite(values)).tolist()
         }
         self.n_jac += len(xs)
+        self.n_hess += len(xs) if "hess" in self._allowed else 0
         values = np.where(np.isfinite(values), values, np.nan)
         info = self.objective.info
         infos = None if info is None else [info(x) for x in xs]

@@ -129,3 +129,11 @@ def test_lm_solves_a_regression_in_a_box_also_with_dependent_columns():
         assert result.success
         assert expected.active_mask.any()
         assert result.fun == pytest.approx(2 * expected.cost, rel=1e-10)
+
+
+def test_hessians_are_counted():
+    result = om.minimize(lambda x: jnp.sum(jnp.exp(x) - 2 * x), np.zeros(3), "jax_newton")
+
+    assert result.n_iterations > 2
+    assert result.n_hess_evals == result.n_fun_evals
+    assert om.minimize(lambda x: jnp.sum(x**2), np.ones(3), "jax_bfgs").n_hess_evals == 0
