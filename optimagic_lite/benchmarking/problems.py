@@ -260,15 +260,21 @@ def _problem(definition: Definition, noise: Noise | None, seed: list[int]) -> di
 
 
 @functools.cache
+def _compiled(fun: Callable[..., Any]) -> Callable[..., Any]:
+    # called as it is written, each operation in it would be compiled by itself
+    return jax.jit(fun)
+
+
+@functools.cache
 def _criterion(fun: Callable[..., Any], is_scalar: bool) -> Callable[..., Any]:
     """Return a criterion; the same object each time, so that it is compiled once."""
-    return fun if is_scalar else mark.least_squares(fun)
+    return _compiled(fun) if is_scalar else mark.least_squares(_compiled(fun))
 
 
 @functools.cache
 def _noise_free(fun: Callable[..., Any]) -> Callable[[Any], Any]:
     """Return a function that computes in double precision and returns NumPy."""
-    compiled = jax.jit(fun)
+    compiled = _compiled(fun)
 
     @functools.wraps(fun)
     def noise_free(params: Any) -> Any:
