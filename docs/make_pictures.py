@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/examples: ``python docs/make_pictures.py [page ...]``.
+"""Draw the pictures of pages: ``python docs/make_pictures.py [page ...]``.
 
 Runs the Python blocks of each page and saves its figure ``fig`` beside it. This needs the extra
 ``image`` and a Chrome; BROWSER_PATH says where it is, if it is not found.
@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-EXAMPLES = Path(__file__).parent / "examples"
+DOCS = Path(__file__).parent
+PAGES = [*sorted((DOCS / "examples").glob("*.md")), DOCS / "how_to" / "benchmarking.md"]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -34,7 +35,7 @@ def draw(page: Path) -> Path:
 
 def main(names: Sequence[str]) -> None:
     """Draw the pictures of the named pages, or of all."""
-    pages = [EXAMPLES / f"{name}.md" for name in names] or sorted(EXAMPLES.glob("*.md"))
+    pages = [page for page in PAGES if not names or page.stem in names]
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)  # pages may write files
         for page in pages:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from optimagic_lite import algorithms as _algorithms  # registers all
 from optimagic_lite.algorithms.base import REGISTRY, AlgoInfo, Algorithm, option_types
-from optimagic_lite.deprecations.names import ALGO_OPTIONS
+from optimagic_lite.deprecations.names import ALGO_OPTIONS, ALGORITHMS, tell
 from optimagic_lite.deprecations.options import new_algo_options
 from optimagic_lite.exceptions import (
     InvalidAlgoOptionError,
@@ -184,6 +184,8 @@ def resolve_algorithm(algorithm: Any, algo_options: Mapping[str, Any] | None) ->
             methods = {name.split("_", 1)[-1]: name for name in reversed(REGISTRY)}
             name = SCIPY_METHODS.get(algorithm) or methods.get(algorithm.lower())
             hint = f" Did you mean {name!r}?" if name else did_you_mean(algorithm, REGISTRY)
+            if algorithm in ALGORITHMS:
+                hint = f" {ALGORITHMS[algorithm]!r} comes nearest."
             raise InvalidAlgoOptionError(
                 f"There is no algorithm {algorithm!r}.{hint} om.algos.table() lists all."
             )
@@ -206,7 +208,10 @@ def _with_options(algorithm: Algorithm, options: Mapping[str, Any]) -> Algorithm
     known = {name for cls in REGISTRY.values() for name in option_types(cls)}
     applied: dict[str, Any] = {}
     skipped: list[str] = []
-    for name, value in new_algo_options(options)[0].items():
+    options, advice = new_algo_options(options)
+    if advice:
+        tell(f"Options of {algorithm.name} have names of the past. They still work. Write:", advice)
+    for name, value in options.items():
         if name in own:
             applied[name] = value
         elif name in known or name in ALGO_OPTIONS.values():

@@ -372,8 +372,17 @@ def read_constraints(constraints: Any) -> tuple[Constraint, ...]:
 def _expected(got: Any) -> str:
     return (
         f"constraints must be constraints of optimagic_lite, for example om.FixedConstraint(...), "
-        f"or dicts with a 'type', not {got!r}."
+        f"or dicts with a 'type', not {got!r}." + _OF_SCIPY.get(type(got).__name__, "")
     )
+
+
+_OF_SCIPY = {
+    "ineq": " What SciPy writes so is om.NonlinearConstraint(func=..., lower_bound=0).",
+    "eq": " What SciPy writes so is om.NonlinearConstraint(func=..., value=0).",
+    "LinearConstraint": " SciPy's is om.LinearConstraint here, one for each row.",
+    "NonlinearConstraint": " SciPy's is om.NonlinearConstraint(func=..., lower_bound=..., "
+    "upper_bound=...) here.",
+}
 
 
 def _read(constraint: Any, number: int) -> Constraint:
@@ -387,7 +396,12 @@ def _read(constraint: Any, number: int) -> Constraint:
     if not isinstance(kind, str) or kind not in CLASSES:
         raise InvalidConstraintError(
             f"{where} needs a 'type', one of {', '.join(map(repr, CLASSES))}, not {kind!r}."
-            + did_you_mean(kind, CLASSES)
+            + _OF_SCIPY.get(kind if isinstance(kind, str) else "", did_you_mean(kind, CLASSES))
+        )
+    if kind == "fixed" and "value" in fields_given:
+        raise InvalidConstraintError(
+            f"{where} has a 'value'. A parameter is fixed at its start: write the value into "
+            "params and leave it out here."
         )
     cls = CLASSES[kind]
     valid = [f.name for f in fields(cls) if f.name not in ("selector", "selectors")]

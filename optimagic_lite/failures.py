@@ -147,5 +147,5 @@ def all_finite(f: float, gradient: Array) -> bool:
     if not math.isfinite(f):
         return False
     # the sum of squares is not finite if an entry is not; it is much cheaper than isfinite, but
-    # NumPy warns if it overflows, as it may with huge values
+    # NumPy warns if it overflows, as it does where values are huge
     return (abs(f) < _HUGE and math.isfinite(flat.dot(flat))) or bool(np.isfinite(flat).all())

@@ -120,7 +120,7 @@ def minimize(
             (soft) bounds and start the algorithm from many points.
         collect_history: Whether the result has a history.
         skip_checks: Do not trace a JAX criterion twice to find impure ones; saves milliseconds.
-        x0: Another name of params.
+        x0: Another name of params; a list of numbers becomes an array, as in SciPy.
         method: A name of SciPy, such as "L-BFGS-B", instead of algorithm.
         args: Further positional arguments of all functions, as in SciPy.
         hess: Hessian: a tree of trees like ``jax.hessian(fun)(params)``, or a matrix.

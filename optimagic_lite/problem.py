@@ -82,6 +82,9 @@ def make_problem(direction: Direction, arguments: Mapping[str, Any]) -> Problem:
     """
     a = dict(arguments)
     _refuse_unused(a)
+    if isinstance(a["x0"], (list, tuple)) and all(is_real(number) for number in a["x0"]):
+        # who writes as in SciPy expects an array, as there
+        a["x0"] = np.array(a["x0"], dtype=np.float64)
     a["params"] = _alias(a, "params", "x0")
     if a["method"] is not None:
         a["algorithm"] = _alias(a, "algorithm", "method")

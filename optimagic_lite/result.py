@@ -116,6 +116,9 @@ class OptimizeResult:
         self.__dict__.update(state | trees)
 
     def __getattr__(self, name: str) -> Any:
+        if hasattr(type(self), name):
+            # a property has raised, and shall say so itself
+            return object.__getattribute__(self, name)
         return old_attribute(self, name, RESULT)
 
     def __getitem__(self, key: str) -> Any:

@@ -462,7 +462,9 @@ def test_old_spellings(old, new):
     from optimagic_lite.algos import resolve_algorithm
 
     name = next(n for n, cls in sorted(REGISTRY.items()) if new in option_types(cls))
-    assert getattr(resolve_algorithm(name, {old: 12}), new) == 12
+    with pytest.warns(FutureWarning, match=f"{old}=12  ->  {new}=12"):
+        algorithm = resolve_algorithm(name, {old: 12})
+    assert getattr(algorithm, new) == 12
 
 
 def test_old_and_new_spelling_of_one_option_is_a_contradiction():

@@ -92,12 +92,14 @@ def test_a_problem_without_bounds_has_none(sif2jax):
     assert cutest_problems()["rosenbr"].bounds is None
 
 
-def test_an_expected_value_comes_with_a_warning_and_without_a_solution(sif2jax):
+def test_an_expected_value_stands_in_the_note_only(sif2jax):
     problems = cutest_problems()
 
-    assert (problems["rosenbr"].value, problems["tree"].value) == (0.0, None)
-    assert "not reliable" in problems["rosenbr"].note
-    assert "expects no value" in problems["tree"].note
+    assert (problems["rosenbr"].value, problems["tree"].value) == (None, None)
+    assert "expects a smallest value of 0.0. Such values are not reliable" in (
+        problems["rosenbr"].note
+    )
+    assert "expects" not in problems["tree"].note
     assert problems["rosenbr"].solution is None
 
 

@@ -200,6 +200,25 @@ def test_wrong_arguments_are_refused(options, said):
         om.convergence_plot(PROBLEMS, RESULTS, **options)
 
 
+def test_values_below_the_known_optimum_are_as_good_as_that():
+    results = RESULTS | {("one", "a"): run([100, -50])}
+
+    assert cells(om.convergence_plot(PROBLEMS, results))[0]["a"] == ([1, 2], [1, 0])
+    deviation = lines(om.deviation_plot(PROBLEMS, results))["a"]
+    assert at(deviation, 4) == pytest.approx(0)
+
+
+@pytest.mark.parametrize("backend", ["plotly", "matplotlib"])
+def test_runs_without_any_number_are_drawn(backend, tmp_path):
+    results = {("one", "a"): run([np.nan], solution="Traceback")}
+    problems = {"one": {"inputs": {"fun": sum, "params": np.ones(1)}}}
+
+    for plot in (om.convergence_plot, om.deviation_plot):
+        drawn = plot(problems, results, log_scale=True, backend=backend)
+        if backend == "matplotlib":
+            np.ravel(drawn)[0].figure.savefig(tmp_path / "figure.png")
+
+
 # ---- deviations ------------------------------------------------------------------------------
 
 

@@ -145,6 +145,11 @@ def test_noise_depends_on_the_seed_and_not_on_other_problems():
             {"multiplicative_noise": True, "multiplicative_noise_options": {"distribution": "t"}},
             "distribution must be one of",
         ),
+        ({"additive_noise": {"std": 1}}, "additive_noise must be True or False"),
+        (
+            {"additive_noise": True, "additive_noise_options": {"clipping_value": 1}},
+            "multiplicative_noise_options only",
+        ),
         ({"scaling_options": {"min_scale": 1}}, "only with scaling=True"),
         ({"scaling": True, "scaling_options": {"min_scal": 1}}, "Did you mean 'min_scale'"),
         ({"scaling": True, "scaling_options": {"min_scale": 0}}, "min_scale must be a pos"),
@@ -190,6 +195,35 @@ def test_own_options_go_before_those_of_the_benchmark():
     assert n["brief"] == 9
     assert n["loose"] < n["default"]
     assert n["default"] < len(strict["banana", "nlopt_sbplx"]["criterion_history"])
+
+
+def test_tolerances_that_are_switched_off_stay_so():
+    results = om.run_benchmark(PROBLEMS, ["nlopt_sbplx"], max_criterion_evaluations=None)
+
+    options = om.algos.nlopt_sbplx()
+    assert options.convergence_ftol_abs == 0
+    # to the last digits: no absolute tolerance of 1e-14 has ended it
+    assert results["banana", "nlopt_sbplx"]["criterion_history"].min() < 1e-20
+
+
+def test_an_own_option_counts_even_if_it_is_the_default():
+    options = {
+        "named": {
+            "algorithm": "nlopt_sbplx",
+            "algo_options": {"stopping_maxfun": om.algos.nlopt_sbplx().stopping_maxfun},
+        }
+    }
+    run = om.run_benchmark(PROBLEMS, options, max_criterion_evaluations=5)["banana", "named"]
+
+    assert len(run["criterion_history"]) > 5
+
+
+def test_options_by_names_of_the_past_serve_with_a_warning():
+    options = {"a": {"algorithm": "nlopt_sbplx", "algo_options": {"stopping.maxfun": 7}}}
+
+    with pytest.warns(FutureWarning, match="stopping.maxfun=7  ->  stopping_maxfun=7"):
+        results = om.run_benchmark(PROBLEMS, options)
+    assert len(results["banana", "a"]["criterion_history"]) == 7
 
 
 def test_a_criterion_is_compiled_once_for_all_gradient_based_algorithms():
@@ -256,6 +290,54 @@ def test_runs_that_fail_keep_their_traceback():
     ]
 
 
+def test_an_evaluation_that_fails_on_the_way_does_not_end_a_run():
+    n_calls = [0]
+
+    def with_a_hole(x):
+        n_calls[0] += 1
+        return np.inf if 10 <= n_calls[0] < 14 else ((x - 1) ** 2).sum()
+
+    problem = {"inputs": {"fun": with_a_hole, "params": np.zeros(2)}, "solution": {"value": 0.0}}
+    results = om.run_benchmark({"hole": problem}, ["scipy_neldermead"])
+
+    values = results["hole", "scipy_neldermead"]["criterion_history"]
+    assert np.isnan(values).any()
+    assert np.nanmin(values) < 1e-10
+    n_calls[0] = 0
+    with pytest.raises(om.exceptions.UserFunctionRuntimeError):
+        om.run_benchmark({"hole": problem}, ["scipy_neldermead"], error_handling="raise")
+
+
+def test_a_run_that_compiles_leaves_no_traces(tmp_path):
+    seen = []
+    options = {
+        "algorithm": "scipy_lbfgsb",
+        "callback": lambda state: seen.append(state.fun) and None,
+        "logging": tmp_path / "run.db",
+    }
+    run = om.run_benchmark({"bowl": PROBLEMS["bowl"]}, {"a": options})["bowl", "a"]
+
+    assert len(seen) == len(run["criterion_history"])
+    assert om.SQLiteLogReader(tmp_path / "run.db").read_history().fun == pytest.approx(seen)
+
+
+def test_values_that_come_with_more_are_judged_by_the_value():
+    def fun(x):
+        return om.FunctionValue(x @ x + np.random.default_rng().normal(), info={"n": 100.0})
+
+    def exact(x):
+        return om.FunctionValue(x @ x, info={"n": 100.0})
+
+    problem = {
+        "inputs": {"fun": fun, "params": np.array([3.0, 3.0])},
+        "noise_free_fun": exact,
+        "noisy": True,
+    }
+    results = om.run_benchmark({"more": problem}, ["nlopt_sbplx"], max_criterion_evaluations=5)
+
+    assert results["more", "nlopt_sbplx"]["criterion_history"][0] == 18
+
+
 def test_errors_are_raised_if_asked_for_and_say_which_run_it_was():
     problems = {"broken": {"inputs": {"fun": broken, "params": np.zeros(2)}}}
 
@@ -274,15 +356,17 @@ def test_a_worker_that_dies_takes_only_its_own_problem_with_it():
 
 
 def test_what_ended_before_an_interrupt_is_kept():
-    def interrupted(x):
+    def callback(state):
         raise KeyboardInterrupt
 
-    problems = PROBLEMS | {"long": {"inputs": {"fun": interrupted, "params": np.zeros(2)}}}
+    options = {
+        "first": "scipy_neldermead",
+        "second": {"algorithm": "scipy_neldermead", "callback": callback},
+    }
     with pytest.raises(KeyboardInterrupt) as caught:
-        om.run_benchmark(problems, ["scipy_neldermead"])
+        om.run_benchmark(PROBLEMS, options)
 
-    kept = caught.value.partial_result
-    assert [problem for problem, _ in kept] == ["banana", "bowl"]
+    assert list(caught.value.partial_result) == [("banana", "first")]
 
 
 def test_multistart_runs_are_recorded_with_their_exploration():
@@ -316,11 +400,21 @@ def test_multistart_runs_are_recorded_with_their_exploration():
         ({"a": {"constraints": None}}, InvalidBenchmarkError, "needs an entry 'algorithm'"),
         ({"a": {"algorithm": "scipy_bfgs", "fun": bowl}}, InvalidBenchmarkError, "'fun'"),
         ("scipy_bfgs", InvalidBenchmarkError, "must be a list"),
+        (
+            {"a": {"algorithm": "scipy_bfgs", "lower_bounds": 0}},
+            InvalidBenchmarkError,
+            "'bounds' t",
+        ),
     ],
 )
 def test_wrong_options_are_refused_before_anything_runs(options, error, said):
     with pytest.raises(error, match=said):
         om.run_benchmark({"never": {"inputs": {"fun": broken, "params": 1.0}}}, options)
+
+
+def test_an_unknown_batch_evaluator_is_refused():
+    with pytest.raises(om.exceptions.NotAvailableError, match="Did you mean 'joblib'"):
+        om.run_benchmark(PROBLEMS, ["scipy_bfgs"], batch_evaluator="joblb")
 
 
 @pytest.mark.parametrize(
@@ -330,6 +424,11 @@ def test_wrong_options_are_refused_before_anything_runs(options, error, said):
         ({"a": {"inputs": {"fun": bowl}}}, "'params'"),
         ({"a": {"inputs": {"fun": bowl, "params": 1.0}, "solutions": {}}}, "Did you mean 'sol"),
         ({"a": {"inputs": {"fun": bowl, "params": 1.0}, "noisy": True}}, "noise_free_fun"),
+        ({"a": {"inputs": {"fun": bowl, "params": 1.0, "boundz": 1}}}, "Did you mean 'bounds'"),
+        ({"a": {"inputs": {"fun": bowl, "params": 1.0, "criterion": 1}}}, "called 'fun' today"),
+        ({"a": {"inputs": {"fun": bowl, "params": 1.0, "algorithm": 1}}}, "optimize_options"),
+        ({"a": {"inputs": {"fun": bowl, "params": 1.0}, "solution": 0}}, "must be a dict"),
+        ({"a": {"inputs": {"fun": bowl, "params": 1.0}, "start_criterion": "x"}}, "a number"),
     ],
 )
 def test_wrong_problems_are_refused(problems, said):
@@ -375,6 +474,15 @@ def test_other_files_are_no_results(tmp_path):
         om.BenchmarkResults.load(path)
     with pytest.raises(FileNotFoundError):
         om.BenchmarkResults.load(tmp_path / "missing.npz")
+    with pytest.raises(FileNotFoundError, match="There is no folder"):
+        om.BenchmarkResults().save(tmp_path / "missing" / "results.npz")
+    np.savez(path, about="{}")
+    with pytest.raises(InvalidBenchmarkError, match="no results"):
+        om.BenchmarkResults.load(path)
+
+
+def test_results_are_printed_in_a_line(results):
+    assert repr(results) == "BenchmarkResults(6 runs: 2 problems, 3 algorithms, 0 failed)"
 
 
 # ---- reports ---------------------------------------------------------------------------------

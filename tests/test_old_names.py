@@ -9,11 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import optimize
 
 import optimagic_lite as om
 from optimagic_lite.exceptions import (
     AliasError,
     InvalidAlgoOptionError,
+    InvalidConstraintError,
     InvalidFunctionError,
     InvalidMultistartError,
     InvalidNumdiffOptionsError,
@@ -841,3 +843,50 @@ def test_what_happens_to_a_log_that_is_there_may_be_an_enumeration(tmp_path):
     for strategy in om.ExistenceStrategy:
         options = om.SQLiteLogOptions(tmp_path / "run.db", if_database_exists=strategy)
         assert options.if_database_exists == strategy.value
+
+
+def test_scipys_names_of_constraints_are_understood_in_dicts():
+    def inside(x):
+        return x @ x
+
+    constraint = {"type": "nonlinear", "selector": lambda x: x, "fun": inside,
+                  "jac": lambda x: 2 * x, "upper_bounds": 1.0}  # fmt: skip
+    with pytest.warns(FutureWarning, match=r"om\.NonlinearConstraint\(\.\.\., func=\.\.\."):
+        result = om.minimize(
+            lambda x: ((x - 2) ** 2).sum(), np.zeros(2), "scipy_slsqp", constraints=constraint
+        )
+    np.testing.assert_allclose(result.params, np.sqrt([0.5, 0.5]), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("constraint", "said"),
+    [
+        ({"type": "ineq", "fun": np.sum}, r"om.NonlinearConstraint\(func=..., lower_bound=0\)"),
+        (optimize.NonlinearConstraint(np.sum, 0, 1), r"SciPy's is om.NonlinearConstraint"),
+        ({"type": "fixed", "loc": 0, "value": 1.0}, "write the value into params"),
+    ],
+)
+def test_what_constraints_cannot_be_is_said_at_once(constraint, said):
+    with pytest.raises(InvalidConstraintError, match=said):
+        om.minimize(np.sum, np.zeros(2), "scipy_slsqp", constraints=constraint)
+
+
+def test_a_list_of_numbers_is_an_array_where_it_has_scipys_name():
+    result = om.minimize(lambda x: x @ x, x0=[1, 2.0], method="BFGS")
+
+    assert result.x.shape == (2,)
+
+
+def test_a_property_that_raises_says_so_itself():
+    class Result(om.OptimizeResult):
+        @property
+        def broken(self):
+            raise AttributeError("of its own")
+
+    with pytest.raises(AttributeError, match="of its own"):
+        _ = Result.__new__(Result).broken
+
+
+def test_algorithms_of_others_are_refused_with_what_comes_nearest():
+    with pytest.raises(InvalidAlgoOptionError, match="'scipy_ls_trf' comes nearest"):
+        om.minimize(np.sum, np.zeros(2), "pounders")

@@ -56,7 +56,7 @@ class Course:
             measure: What is measured.
             monotone: Whether to return the best so far; failed evaluations do not count then.
             normalize: Whether to return the part of the distance at the start that is missing:
-                1 there, 0 at the solution.
+                1 there, 0 at the solution, and where a smaller value than that was found.
         """
         found: Array = getattr(self, measure)
         if monotone:
@@ -64,7 +64,7 @@ class Course:
         if normalize:
             # where there was no way to go, none is missing
             way = self.start[measure] - self.target[measure]
-            found = (found - self.target[measure]) / (way if way > 0 else 1.0)
+            found = np.maximum(found - self.target[measure], 0.0) / (way if way > 0 else 1.0)
         return found
 
     def solved_at(self, stopping: StoppingCriterion, x_precision: float, y_precision: float) -> int:

@@ -20,11 +20,11 @@ from optimagic_lite.exceptions import NotInstalledError
 _LARGEST = 100
 
 _NOTE = (
-    "The value is the one that sif2jax expects. These values are not reliable: for 25 of 62"
-    " problems with bounds it is not the best one that algorithms find. So judge a run by the best"
-    " value that any algorithm found."
+    "sif2jax expects a smallest value of {value}. Such values are not reliable: for 25 of 62"
+    " problems with bounds it is not the best one that algorithms find. So runs are judged by the"
+    " best value that any algorithm found."
 )
-_NOTE_NO_VALUE = "sif2jax expects no value. Judge a run by the best value that any algorithm found."
+_NOTE_NO_VALUE = "Runs are judged by the best value that any algorithm found."
 
 
 @functools.cache
@@ -35,8 +35,8 @@ def cutest_problems() -> dict[str, Definition]:
     of the collection, also of those that are not asked for here, and it offers no way to import
     only some. Later calls cost nothing.
 
-    Starts are moved into the bounds where they lie outside. Expected values come without a
-    solution and are not reliable, as the notes of the problems say.
+    Starts are moved into the bounds where they lie outside. Smallest values are not given: those
+    that sif2jax expects are not reliable. They stand in the notes of the problems.
 
     Returns:
         By name in lower case, problems whose function returns the criterion itself.
@@ -81,10 +81,10 @@ def _definition(problem: Any) -> Definition | None:
         fun=_criterion(problem, unravel),
         start=tuple(np.clip(start, lower, upper)),
         start_value=None,
-        value=None if value is None else float(value),
+        value=None,
         solution=None,
         source=f"CUTEst (Gould, Orban and Toint 2015), problem {problem.name}, from sif2jax",
-        note=_NOTE_NO_VALUE if value is None else _NOTE,
+        note=_NOTE_NO_VALUE if value is None else _NOTE.format(value=float(value)),
         is_scalar=True,
         bounds=None if np.isinf([lower, upper]).all() else (tuple(lower), tuple(upper)),
     )

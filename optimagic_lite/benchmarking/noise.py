@@ -36,7 +36,8 @@ class NoiseOptions:
         std: Standard deviation of one draw; default 0.01.
         mean: Mean of one draw; default 0.
         correlation: Between the draws for any two residuals of one evaluation, from 0 (default)
-            to 1.
+            to 1. Draws are weighted sums of a common one and an own one then, which have the
+            distribution itself only if it is normal.
         clipping_value: Of multiplicative noise: a value below this in absolute terms counts as
             this, because the noise would vanish with it; default 1.
 

@@ -84,7 +84,8 @@ def get_benchmark_problems(
         By name, dicts with "inputs" (arguments of ``minimize``: "fun", "params" and, where there
         are any, "bounds"), "noise_free_fun", "solution" (a dict of "params", which are NaN where
         a continuum of points is best or none is known, and "value", NaN where it is not known),
-        "noisy", "info" (a dict of "source" and "note") and "start_criterion".
+        "noisy", "info" (a dict of "source" and "note") and "start_criterion", NaN where no value
+        was published.
 
     Raises:
         InvalidBenchmarkError: If a name or an option is not known or not valid.
@@ -98,6 +99,18 @@ def get_benchmark_problems(
         >>> problem["solution"]["value"], problem["start_criterion"]
         (0.0, 24.2)
     """
+    switches = {
+        "additive_noise": additive_noise,
+        "multiplicative_noise": multiplicative_noise,
+        "scaling": scaling,
+    }
+    for switch, value in switches.items():
+        if not isinstance(value, (bool, np.bool_)):
+            raise InvalidBenchmarkError(
+                f"{switch} must be True or False, not {value!r}; {switch}_options says how."
+            )
+    if "clipping_value" in _keys(additive_noise_options):
+        raise InvalidBenchmarkError("clipping_value belongs to multiplicative_noise_options only.")
     noise = Noise(
         read_noise(additive_noise, additive_noise_options, "additive_noise"),
         read_noise(multiplicative_noise, multiplicative_noise_options, "multiplicative_noise"),
@@ -113,6 +126,10 @@ def get_benchmark_problems(
         )
         for key, definition in _without(definitions, exclude).items()
     }
+
+
+def _keys(options: Any) -> Iterable[str]:
+    return options if isinstance(options, Mapping) else ()
 
 
 # ---- sets ------------------------------------------------------------------------------------
@@ -253,9 +270,7 @@ def _problem(definition: Definition, noise: Noise | None, seed: list[int]) -> di
         },
         "noisy": noise is not None,
         "info": {"source": definition.source, "note": definition.note},
-        "start_criterion": float(np.sum(exact(start) ** (1 if definition.is_scalar else 2)))
-        if at_start is None
-        else float(at_start),
+        "start_criterion": np.nan if at_start is None else float(at_start),
     }
 
 

@@ -67,6 +67,14 @@ class BenchmarkResults(dict[tuple[str, str], dict[str, Any]]):
         18
     """
 
+    def __repr__(self) -> str:
+        problems, names = ({key[i] for key in self} for i in (0, 1))
+        n_failed = sum(failed(run) for run in self.values())
+        return (
+            f"BenchmarkResults({len(self)} runs: {len(problems)} problems, {len(names)} "
+            f"algorithms, {n_failed} failed)"
+        )
+
     def __or__(self, other: Any) -> BenchmarkResults:  # type: ignore[override]
         return BenchmarkResults({**self, **other})
 
@@ -78,7 +86,12 @@ class BenchmarkResults(dict[tuple[str, str], dict[str, Any]]):
 
         Args:
             path: The file, usually with the ending ".npz". An existing one is replaced.
+
+        Raises:
+            FileNotFoundError: If there is no such folder.
         """
+        if not Path(path).parent.is_dir():
+            raise FileNotFoundError(f"There is no folder {Path(path).parent} for {path}.")
         runs = [
             {"problem": problem, "algorithm": name, "solution": _described(run["solution"])}
             for (problem, name), run in self.items()
@@ -109,6 +122,7 @@ class BenchmarkResults(dict[tuple[str, str], dict[str, Any]]):
         try:
             with np.load(path, allow_pickle=False) as file:
                 about = json.loads(str(file["about"]))
+                version = int(about["version"])
                 arrays = {name: file[name] for name in file.files if name != "about"}
         except FileNotFoundError:
             raise
@@ -116,7 +130,7 @@ class BenchmarkResults(dict[tuple[str, str], dict[str, Any]]):
             raise InvalidBenchmarkError(
                 f"{path} holds no results of a benchmark that can be read: {error}"
             ) from error
-        if about["version"] > _VERSION:
+        if version > _VERSION:
             raise InvalidBenchmarkError(f"{path} was written by a newer version of the package.")
         return cls(
             {

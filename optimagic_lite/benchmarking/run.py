@@ -3,43 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import math
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from optimagic_lite.algorithms.base import Algorithm, option_types
-from optimagic_lite.algos import resolve_algorithm
+from optimagic_lite.benchmarking.optimize_options import OptimizeOptions, read_options
 from optimagic_lite.benchmarking.problem import BenchmarkProblem, read_problems
 from optimagic_lite.benchmarking.results import BenchmarkResults
 from optimagic_lite.exceptions import InvalidBenchmarkError, did_you_mean
 from optimagic_lite.history import History
 from optimagic_lite.optimize import minimize
-from optimagic_lite.parallel import BatchEvaluator, BatchEvaluatorName, Cores, TaskFailure
+from optimagic_lite.parallel import (
+    BatchEvaluator,
+    BatchEvaluatorName,
+    Cores,
+    TaskFailure,
+    read_batch_evaluator,
+)
 from optimagic_lite.parallel.protocol import check_n_cores
 from optimagic_lite.progress import BatchProgress
 from optimagic_lite.result import OptimizeResult
 
 ErrorHandling = Literal["continue", "raise"]
 
-# with it, most algorithms go on until they have used up their evaluations
-_STRICT = 1e-14
-_STRICT_OPTIONS = tuple(
-    f"convergence_{of}tol_{kind}" for of in "fgx" for kind in ("abs", "rel", "scaled")
-)
-
-
-@dataclass(frozen=True)
-class _Options:
-    """What one name in optimize_options stands for."""
-
-    name: str
-    algorithm: Algorithm
-    arguments: Mapping[str, Any]
+# a run that only compiles shall leave no traces
+_TRACES = ("logging", "multistart", "callback", "progress", "resume", "check_derivatives")
 
 
 @dataclass(frozen=True)
@@ -47,7 +38,7 @@ class _Task:
     """A problem with some of the options; criteria are compiled once for all of them."""
 
     problem: BenchmarkProblem
-    options: tuple[_Options, ...]
+    options: tuple[OptimizeOptions, ...]
     error_handling: ErrorHandling
 
 
@@ -65,9 +56,9 @@ def run_benchmark(
     """Run each of several algorithms on each of several test problems.
 
     A criterion is compiled once for all algorithms, before the clock of any run starts: each run
-    is preceded by one of two evaluations that is not recorded. An evaluation with its gradient
-    counts as one; points of numerical derivatives are not counted. Noise begins anew with each run,
-    so that results do not depend on the order of runs or on the number of cores.
+    is preceded by one that stops after two evaluations and is not recorded. An evaluation with its
+    gradient counts as one; points of numerical derivatives are not counted. Noise begins anew with
+    each run, so that results do not depend on the order of runs or on the number of cores.
 
     Args:
         problems: As ``get_benchmark_problems`` returns them, or your own in the same form.
@@ -78,13 +69,14 @@ def run_benchmark(
             "ray" or a function, see ``optimagic_lite.parallel``.
         n_cores: Number of runs at the same time; default 1. Times are comparable only if each
             run has a core of its own.
-        error_handling: "continue" (default): the traceback of a run that fails is its solution.
+        error_handling: "continue" (default): an evaluation that fails after the start does not
+            end its run, see ``minimize``, and the traceback of a run that fails is its solution.
             "raise": the benchmark ends with the error.
         max_criterion_evaluations: Largest number of evaluations, and of iterations, of each run
             whose own ``algo_options`` say nothing of it; default 1,000. None leaves the
             defaults of the algorithms.
-        disable_convergence: Whether runs have convergence tolerances of 1e-14, where their own
-            ``algo_options`` say nothing of them, so that most use up their evaluations.
+        disable_convergence: Whether convergence tolerances are at most 1e-14, where the own
+            ``algo_options`` of a run say nothing of them, so that most use up their evaluations.
         progress: Whether to show a bar with the number of runs that have ended; needs tqdm.
 
     Returns:
@@ -108,6 +100,7 @@ def run_benchmark(
         {'scipy_lbfgsb': 'success', 'nlopt_bobyqa': 'success', 'dimensionality': 3}
     """
     check_n_cores(n_cores)
+    read_batch_evaluator(batch_evaluator)
     if error_handling not in get_args(ErrorHandling):
         raise InvalidBenchmarkError(
             f"error_handling must be 'continue' or 'raise', not {error_handling!r}."
@@ -115,11 +108,12 @@ def run_benchmark(
         )
     read = read_problems(problems)
     options = [
-        _with_limits(option, max_criterion_evaluations, disable_convergence)
-        for option in _read_options(optimize_options)
+        option.with_limits(max_criterion_evaluations, disable_convergence)
+        for option in read_options(optimize_options)
     ]
     _check_arguments(read, options)
-    tasks = _tasks(read, options, n_cores, error_handling)
+    goes_away = n_cores > 1 and batch_evaluator != "threading"
+    tasks = _tasks(read, options, n_cores if goes_away else None, error_handling)
     bar = BatchProgress("benchmark", len(read) * len(options)) if progress else None
     found: dict[tuple[str, str], dict[str, Any]] = {}
     runs = Cores(n_cores, batch_evaluator).as_completed(_run_task, tasks, error_handling)
@@ -147,64 +141,9 @@ def _sorted(
 # ---- what shall run --------------------------------------------------------------------------
 
 
-def _read_options(optimize_options: Any) -> list[_Options]:
-    if isinstance(optimize_options, Mapping):
-        named = [(str(name), value) for name, value in optimize_options.items()]
-    elif isinstance(optimize_options, Iterable) and not isinstance(optimize_options, str):
-        named = [(_name_of(value), value) for value in optimize_options]
-    else:
-        raise InvalidBenchmarkError(
-            "optimize_options must be a list of algorithms or a dict of names and arguments of "
-            f"minimize, not {optimize_options!r}."
-        )
-    names = [name for name, _ in named]
-    for name in names:
-        if names.count(name) > 1:
-            raise InvalidBenchmarkError(
-                f"optimize_options has {name!r} twice: give a dict with a name for each."
-            )
-    if not named:
-        raise InvalidBenchmarkError("optimize_options is empty: give at least one algorithm.")
-    return [_read_option(name, value) for name, value in named]
-
-
-def _name_of(value: Any) -> str:
-    return str(value if isinstance(value, str) else getattr(value, "name", value))
-
-
-def _read_option(name: str, value: Any) -> _Options:
-    arguments = dict(value) if isinstance(value, Mapping) else {"algorithm": value}
-    valid = [key for key in inspect.signature(minimize).parameters if key not in ("fun", "params")]
-    for key in arguments:
-        if key not in valid:
-            raise InvalidBenchmarkError(
-                f"optimize_options[{name!r}] has an entry {key!r}, which is no argument of "
-                f"minimize that a problem leaves open.{did_you_mean(key, valid)}"
-            )
-    if "algorithm" not in arguments:
-        raise InvalidBenchmarkError(f"optimize_options[{name!r}] needs an entry 'algorithm'.")
-    algorithm = resolve_algorithm(arguments.pop("algorithm"), arguments.pop("algo_options", None))
-    return _Options(name, algorithm, arguments)
-
-
-def _with_limits(option: _Options, max_evaluations: int | None, is_strict: bool) -> _Options:
-    """Set the options of an algorithm that still have their default."""
-    wanted: dict[str, Any] = {}
-    if max_evaluations is not None:
-        wanted |= dict.fromkeys(("stopping_maxfun", "stopping_maxiter"), max_evaluations)
-    if is_strict:
-        wanted |= dict.fromkeys(_STRICT_OPTIONS, _STRICT)
-    default = type(option.algorithm)()
-    open_ = {
-        name: value
-        for name, value in wanted.items()
-        if name in option_types(type(option.algorithm))
-        and getattr(option.algorithm, name) == getattr(default, name)
-    }
-    return replace(option, algorithm=option.algorithm.with_option(**open_))
-
-
-def _check_arguments(problems: Mapping[str, BenchmarkProblem], options: list[_Options]) -> None:
+def _check_arguments(
+    problems: Mapping[str, BenchmarkProblem], options: list[OptimizeOptions]
+) -> None:
     for problem in problems.values():
         for option in options:
             twice = sorted(set(problem.inputs) & set(option.arguments))
@@ -217,12 +156,15 @@ def _check_arguments(problems: Mapping[str, BenchmarkProblem], options: list[_Op
 
 def _tasks(
     problems: Mapping[str, BenchmarkProblem],
-    options: list[_Options],
-    n_cores: int,
+    options: list[OptimizeOptions],
+    n_processes: int | None,
     error_handling: ErrorHandling,
 ) -> list[_Task]:
-    """Return one task for each problem, or more where there are more cores than problems."""
-    n_parts = min(math.ceil(n_cores / len(problems)), len(options))
+    """Return one task a run; where tasks go to other processes, which compile, one a problem."""
+    n_parts = len(options)
+    if n_processes is not None:
+        # more than one where there are more processes than problems
+        n_parts = min(math.ceil(n_processes / len(problems)), n_parts)
     return [
         _Task(problem, tuple(options[first::n_parts]), error_handling)
         for problem in problems.values()
@@ -237,10 +179,10 @@ def _run_task(task: _Task) -> list[Any]:
     return [_run(task.problem, option, task.error_handling) for option in task.options]
 
 
-def _run(problem: BenchmarkProblem, option: _Options, error_handling: ErrorHandling) -> Any:
+def _run(problem: BenchmarkProblem, option: OptimizeOptions, error_handling: ErrorHandling) -> Any:
     try:
         _warm_up(problem, option)
-        return _record(problem, _minimize(problem, option))
+        return _record(problem, _minimize(problem, option, error_handling=error_handling))
     except Exception as error:
         if error_handling == "raise":
             error.add_note(f"This was {option.name!r} on problem {problem.name!r}.")
@@ -248,18 +190,20 @@ def _run(problem: BenchmarkProblem, option: _Options, error_handling: ErrorHandl
         return TaskFailure.of(error)
 
 
-def _minimize(problem: BenchmarkProblem, option: _Options) -> OptimizeResult:
-    return minimize(**problem.run_inputs(), **option.arguments, algorithm=option.algorithm)
+def _minimize(
+    problem: BenchmarkProblem, option: OptimizeOptions, **defaults: Any
+) -> OptimizeResult:
+    arguments = {**defaults, **problem.run_inputs(), **option.arguments}
+    return minimize(**arguments, algorithm=option.algorithm)
 
 
-def _warm_up(problem: BenchmarkProblem, option: _Options) -> None:
+def _warm_up(problem: BenchmarkProblem, option: OptimizeOptions) -> None:
     """Compile what a run needs; if that fails, so does the run, which tells."""
-    arguments = {k: v for k, v in option.arguments.items() if k not in ("logging", "multistart")}
+    arguments = {k: v for k, v in option.arguments.items() if k not in _TRACES}
     brief = replace(
         option, arguments=arguments, algorithm=option.algorithm.with_option(stopping_maxfun=2)
     )
-    with warnings.catch_warnings(), contextlib.suppress(Exception):
-        warnings.simplefilter("ignore")
+    with contextlib.suppress(Exception):
         _minimize(problem, brief)
 
 

@@ -155,7 +155,10 @@ def _merge_bounds(call: Call, advice: Advice) -> None:
         return
     fields = {BOUNDS[name]: value for name, value in given.items() if value is not None}
     if fields and call.get("bounds") is not None:
-        raise AliasError(f"{' and '.join(given)} are fields of bounds now; give only bounds.")
+        raise AliasError(
+            f"{' and '.join(given)} are fields of bounds now: write them into it, "
+            "om.Bounds(lower=..., upper=...)."
+        )
     if fields:
         call["bounds"] = Bounds(**fields)
     old = ", ".join(f"{name}={shown(value)}" for name, value in given.items())
@@ -222,7 +225,8 @@ def _switched_on(call: Call, name: str, advice: Advice) -> Mapping[str, Any] | N
     if options is None or switch is None or switch is False:
         advice.append(f"{name}={shown(options)}  ->  leave it out, it changes nothing")
         return None
-    if not isinstance(options, Mapping) or not (is_path or isinstance(switch, (bool, np.bool_))):
+    is_switch = name != "log_options" and isinstance(switch, (bool, np.bool_))
+    if not isinstance(options, Mapping) or not (is_path or is_switch):
         raise AliasError(
             f"{name} is an old way to give {argument}, a dict next to {argument}="
             f"{'path' if name == 'log_options' else True}; give only {argument}."

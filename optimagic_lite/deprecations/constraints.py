@@ -26,7 +26,9 @@ def about_constraints(call: Call) -> Advice:
 
 def _is_known(constraint: Mapping[str, Any]) -> bool:
     """Tell whether a dict names a kind and selects; what is wrong with others is said elsewhere."""
-    return constraint.get("type") in list(CLASSES) and not _SELECTED.keys().isdisjoint(constraint)
+    is_refused = constraint.get("type") == "fixed" and "value" in constraint
+    is_kind = constraint.get("type") in list(CLASSES)
+    return is_kind and not is_refused and not _SELECTED.keys().isdisjoint(constraint)
 
 
 def _as_object(constraint: Mapping[str, Any], params: Any) -> str:

@@ -62,6 +62,8 @@ RESULT = {
 HISTORY = {"criterion": "fun", "runtime": "time"}
 EVALUATION = {"criterion": "fun", "value": "fun"}
 
+_STILL = " estimagic still has it."
+
 # what estimagic and optimagic have, and what to use instead
 NOT_HERE = {
     "estimate_ml": " Use om.maximize with @om.mark.likelihood above fun, then "
@@ -70,7 +72,23 @@ NOT_HERE = {
     "weighted differences of moments.",
     "bootstrap": " Use om.minimize_batch, with weights for each draw.",
     "batch_evaluators": " Batch evaluators are in optimagic_lite.parallel.",
+    "estimation_table": _STILL,
+    "lollipop_plot": _STILL,
+    "derivative_plot": _STILL,
     "timing": " result.elapsed and history.time have the seconds of a run.",
+}
+
+# algorithms of theirs, and those that come nearest
+ALGORITHMS = {
+    "pounders": "scipy_ls_trf",
+    "tao_pounders": "scipy_ls_trf",
+    "nag_dfols": "scipy_ls_trf",
+    "tranquilo_ls": "scipy_ls_trf",
+    "tranquilo": "nlopt_bobyqa",
+    "nag_pybobyqa": "nlopt_bobyqa",
+    "neldermead_parallel": "scipy_neldermead",
+    "fides": "scipy_trust_constr",
+    "ipopt": "scipy_trust_constr",
 }
 
 _P = ParamSpec("_P")
@@ -179,7 +197,7 @@ def today(name: str, names: Mapping[str, str]) -> str:
         name: What the user wrote.
         names: Old and new names.
     """
-    if name not in names:
+    if not isinstance(name, str) or name not in names:
         return name
     tell("A name of the past. It still works. Write today:", [f"{name}  ->  {names[name]}"])
     return names[name]

@@ -244,7 +244,9 @@ def _grid(
     in_legend: set[str] = set()
     for i, (name, approaches) in enumerate(lines.items()):
         row, col = i // n_cols + 1, i % n_cols + 1
-        floor = _floor(approaches, least) if log_scale else None
+        # without any number there are no logarithms either
+        is_log = log_scale and any(np.isfinite(approach.distance).any() for approach in approaches)
+        floor = _floor(approaches, least) if is_log else None
         for approach in approaches:
             trace = _trace(approach, looks[approach.algorithm], floor, in_legend)
             fig.add_trace(trace, row=row, col=col)
@@ -254,7 +256,12 @@ def _grid(
         # titles once a column and once a row, where there is no plot below or to the left
         is_lowest = i + n_cols >= len(lines)
         fig.update_xaxes(title_text=x_title if is_lowest else None, row=row, col=col)
-        fig.update_yaxes(title_text=y_title if col == 1 else None, row=row, col=col)
+        fig.update_yaxes(
+            title_text=y_title if col == 1 else None,
+            type="log" if is_log else "linear",
+            row=row,
+            col=col,
+        )
     fig.update_layout(
         width=width + _LEGEND,
         height=height + _GAP[1],
@@ -265,7 +272,6 @@ def _grid(
     fig.update_xaxes(title_font_size=12, tickformat="~s", rangemode="tozero")
     fig.update_yaxes(
         title_font_size=12,
-        type="log" if log_scale else "linear",
         exponentformat="power",
         showgrid=True,
         gridcolor=style.GRID,

@@ -56,7 +56,8 @@ def deviation_plot(
         template: Name of a template of plotly or of a style of matplotlib; None means the style
             of the package.
         palette: Colours of the algorithms, used in turn, or one colour for all.
-        log_scale: Whether the vertical axis is logarithmic.
+        log_scale: Whether the vertical axis is logarithmic; zero is then drawn at a tenth of the
+            smallest positive number.
 
     Returns:
         A plotly figure, or axes of matplotlib.
@@ -83,10 +84,13 @@ def deviation_plot(
     if distance_measure == "parameter_distance":
         courses = with_known_solution(courses, "distance_measure='parameter_distance'")
     means = mean_distances(courses, runtime_measure, distance_measure, monotone=monotone)
+    # what is solved on average has no logarithm
+    positive = [x for mean in means for x in mean.distance if x > 0]
+    floor = min(positive) / 10 if log_scale and positive else None
     traces = [
         go.Scatter(
             x=mean.runtime,
-            y=mean.distance,
+            y=mean.distance if floor is None else np.maximum(mean.distance, floor),
             name=style.label(mean.algorithm),
             mode="lines",
             line=look | {"shape": "hv", "width": 2},
@@ -101,7 +105,7 @@ def deviation_plot(
         xaxis={"title": {"text": X_TITLES[runtime_measure]}},
         yaxis={
             "title": {"text": f"{title}, mean of problems"},
-            "type": "log" if log_scale else "linear",
+            "type": "linear" if floor is None else "log",
             "exponentformat": "power",
             "showgrid": True,
             "gridcolor": style.GRID,

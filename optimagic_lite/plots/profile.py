@@ -25,6 +25,9 @@ from optimagic_lite.plots.convergence import X_TITLES
 Array = NDArray[np.float64]
 Normalization = Literal[False, True, "simplex_gradients"]
 
+# nobody needs less than a nanosecond
+_LEAST = 1e-9
+
 # part of the axis that is free to the right of the last step
 _FREE = 0.05
 
@@ -107,6 +110,9 @@ def profile_plot(
     check_backend(backend, template)
     check_choice("runtime_measure", runtime_measure, RuntimeMeasure)
     check_choice("normalize_runtime", normalize_runtime, Normalization)
+    # what equals True or False may be a number
+    if normalize_runtime != "simplex_gradients":
+        normalize_runtime = bool(normalize_runtime)
     is_log = normalize_runtime is True if log_scale is None else log_scale
     ends = judged(read_courses(problems, results), stopping_criterion, x_precision, y_precision)
     from_zero = not is_log and normalize_runtime is not True
@@ -207,7 +213,8 @@ def _needed(course: Course, end: int, measure: RuntimeMeasure) -> float:
 def _unit(runs: dict[str, Course], spent: dict[str, float], normalization: Normalization) -> float:
     if normalization == "simplex_gradients":
         return next(iter(runs.values())).n_params + 1.0
-    return min(spent.values())
+    # a clock may say that no time has passed
+    return max(min(spent.values()), _LEAST)
 
 
 def _divided(spent: dict[str, float], unit: float) -> dict[str, float]:
