@@ -298,7 +298,8 @@ def test_an_evaluation_that_fails_on_the_way_does_not_end_a_run():
         return np.inf if 10 <= n_calls[0] < 14 else ((x - 1) ** 2).sum()
 
     problem = {"inputs": {"fun": with_a_hole, "params": np.zeros(2)}, "solution": {"value": 0.0}}
-    results = om.run_benchmark({"hole": problem}, ["scipy_neldermead"])
+    with pytest.warns(UserWarning, match="The run goes on with a penalty"):
+        results = om.run_benchmark({"hole": problem}, ["scipy_neldermead"])
 
     values = results["hole", "scipy_neldermead"]["criterion_history"]
     assert np.isnan(values).any()
