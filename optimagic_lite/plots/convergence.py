@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
-from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from optimagic_lite.benchmarking.convergence import (
@@ -24,37 +22,21 @@ from optimagic_lite.benchmarking.convergence import (
 )
 from optimagic_lite.exceptions import did_you_mean
 from optimagic_lite.plots import style
+from optimagic_lite.plots.approaches import (
+    RUNTIME_TITLES,
+    Approach,
+    Panel,
+    distance_title,
+    looks_of,
+    make_panels,
+)
 from optimagic_lite.plots.backends import alone, check_backend, present
-from optimagic_lite.plots.lines import points_per_line, thin
-
-Array = NDArray[np.float64]
-
-X_TITLES = {
-    "n_evaluations": "Function evaluations",
-    "walltime": "Seconds",
-    "n_batches": "Batches",
-}
 
 # pixels of one plot of the grid, of the space around it, and of the legend
 _CELL = (400, 250)
 _GAP = (75, 65)
 _LEGEND = 230
 _SOLUTION = "solution"
-
-
-@dataclass(frozen=True)
-class Approach:
-    """How one algorithm approaches the solution of one problem.
-
-    Attributes:
-        algorithm: Its name.
-        runtime: What was spent, shape (n,).
-        distance: What is missing then, or the value itself, shape (n,).
-    """
-
-    algorithm: str
-    runtime: Array
-    distance: Array
 
 
 def convergence_plot(
@@ -131,55 +113,36 @@ def convergence_plot(
     if not isinstance(n_cols, int) or n_cols < 1:
         raise ValueError(f"n_cols must be a positive integer, not {n_cols!r}.")
     courses = read_courses(problems, results)
-    looks = _looks(courses, palette)
+    looks = looks_of([course.algorithm for course in courses], palette)
     courses = _chosen(courses, "problem", problem_subset)
     courses = _chosen(courses, "algorithm", algorithm_subset)
     if distance_measure == "parameter_distance":
         courses = with_known_solution(courses, "distance_measure='parameter_distance'")
     ends = judged(courses, stopping_criterion, x_precision, y_precision)
-    lines: dict[str, list[Approach]] = {}
-    for course, end in ends.items():
-        distance = course.distance(
-            distance_measure, monotone=monotone, normalize=normalize_distance
-        )
-        stop = end + 1 if end >= 0 else None
-        lines.setdefault(course.problem, []).append(
-            _approach(course, runtime_measure, distance, stop, len(ends), monotone=monotone)
-        )
-    targets = {
-        course.problem: None if normalize_distance else course.target[distance_measure]
-        for course in ends
-    }
-    shape = {"shape": "hv" if monotone else "linear"}
     precision = y_precision if distance_measure == "criterion" else x_precision
-    options: dict[str, Any] = {
+    panels = make_panels(
+        ends,
+        runtime_measure,
+        distance_measure,
+        monotone=monotone,
+        normalize=normalize_distance,
+        log_scale=log_scale,
+        least=precision,
+    )
+    shape = {"shape": "hv" if monotone else "linear"}
+    shared: dict[str, Any] = {
         "looks": {name: look | shape for name, look in looks.items()},
-        "targets": targets,
-        "x_title": X_TITLES[runtime_measure],
-        "y_title": y_title(distance_measure, monotone=monotone, normalize=normalize_distance),
-        "log_scale": log_scale,
-        "least": precision if normalize_distance else 0.0,
+        "x_title": RUNTIME_TITLES[runtime_measure],
+        "y_title": distance_title(
+            distance_measure, monotone=monotone, normalize=normalize_distance
+        ),
     }
     if combine_plots_in_grid:
-        return present(_grid(lines, n_cols, **options), backend, template)
+        return present(_grid(panels, n_cols, **shared), backend, template)
     return {
-        name: present(alone(_grid({name: one}, 1, **options)), backend, template)
-        for name, one in lines.items()
+        panel.problem: present(alone(_grid([panel], 1, **shared)), backend, template)
+        for panel in panels
     }
-
-
-def y_title(measure: DistanceMeasure, *, monotone: bool, normalize: bool) -> str:
-    """Return the title of an axis with distances."""
-    what = "criterion value" if measure == "criterion" else "distance of parameters"
-    if normalize:
-        what = "function distance" if measure == "criterion" else "parameter distance"
-        return f"Share of {what} missing<br>{'best so far' if monotone else 'at this evaluation'}"
-    return f"{'Best' if monotone else 'Current'} {what}"
-
-
-def _looks(courses: list[Course], palette: list[str] | str) -> dict[str, dict[str, Any]]:
-    names = list(dict.fromkeys(course.algorithm for course in courses))
-    return dict(zip(names, style.line_styles(palette, len(names)), strict=True))
 
 
 def _chosen(courses: list[Course], what: str, subset: Iterable[str] | str | None) -> list[Course]:
@@ -198,70 +161,37 @@ def _chosen(courses: list[Course], what: str, subset: Iterable[str] | str | None
     return [course for course in courses if getattr(course, what) in wanted]
 
 
-def _approach(
-    course: Course,
-    measure: RuntimeMeasure,
-    distance: Array,
-    stop: int | None,
-    n_lines: int,
-    *,
-    monotone: bool,
-) -> Approach:
-    runtime, distance = course.runtime[measure][:stop], distance[:stop]
-    kept = steps_of(distance) if monotone else thin(distance, points_per_line(n_lines))
-    return Approach(course.algorithm, runtime[kept], distance[kept])
-
-
-def steps_of(values: Array) -> NDArray[np.intp]:
-    """Return positions that are enough to draw a line that changes in steps only."""
-    changes = np.flatnonzero(values[1:] != values[:-1]) + 1
-    return np.unique(np.concatenate([[0], changes, [len(values) - 1]]))
-
-
 def _grid(
-    lines: dict[str, list[Approach]],
+    panels: list[Panel],
     n_cols: int,
     *,
     looks: dict[str, dict[str, Any]],
-    targets: dict[str, float | None],
     x_title: str,
     y_title: str,
-    log_scale: bool,
-    least: float,
 ) -> go.Figure:
-    n_cols = min(n_cols, len(lines))
-    n_rows = -(-len(lines) // n_cols)
+    n_cols = min(n_cols, len(panels))
+    n_rows = -(-len(panels) // n_cols)
     width, height = (
         n * (cell + gap) for n, cell, gap in zip((n_cols, n_rows), _CELL, _GAP, strict=True)
     )
     fig = make_subplots(
         n_rows,
         n_cols,
-        subplot_titles=[html.escape(name.replace("_", " "), quote=False) for name in lines],
+        subplot_titles=[html.escape(p.problem.replace("_", " "), quote=False) for p in panels],
         horizontal_spacing=_GAP[0] / width,
         vertical_spacing=_GAP[1] / height,
     )
     in_legend: set[str] = set()
-    for i, (name, approaches) in enumerate(lines.items()):
-        row, col = i // n_cols + 1, i % n_cols + 1
-        # without any number there are no logarithms either
-        is_log = log_scale and any(np.isfinite(approach.distance).any() for approach in approaches)
-        floor = _floor(approaches, least) if is_log else None
-        for approach in approaches:
-            trace = _trace(approach, looks[approach.algorithm], floor, in_legend)
-            fig.add_trace(trace, row=row, col=col)
-        target = targets[name]
-        if target is not None and (floor is None or target > 0):
-            fig.add_trace(_target_line(approaches, target, in_legend), row=row, col=col)
+    for i, panel in enumerate(panels):
+        place = {"row": i // n_cols + 1, "col": i % n_cols + 1}
+        for trace in _traces(panel, looks, in_legend):
+            fig.add_trace(trace, **place)
         # titles once a column and once a row, where there is no plot below or to the left
-        is_lowest = i + n_cols >= len(lines)
-        fig.update_xaxes(title_text=x_title if is_lowest else None, row=row, col=col)
-        fig.update_yaxes(
-            title_text=y_title if col == 1 else None,
-            type="log" if is_log else "linear",
-            row=row,
-            col=col,
-        )
+        if i + n_cols >= len(panels):
+            fig.update_xaxes(title_text=x_title, **place)
+        if place["col"] == 1:
+            fig.update_yaxes(title_text=y_title, **place)
+        fig.update_yaxes(type="linear" if panel.floor is None else "log", **place)
     fig.update_layout(
         width=width + _LEGEND,
         height=height + _GAP[1],
@@ -270,15 +200,18 @@ def _grid(
         hovermode="closest",
     )
     fig.update_xaxes(title_font_size=12, tickformat="~s", rangemode="tozero")
-    fig.update_yaxes(
-        title_font_size=12,
-        exponentformat="power",
-        showgrid=True,
-        gridcolor=style.GRID,
-        zeroline=False,
-    )
+    fig.update_yaxes(title_font_size=12, **style.VALUES)
     fig.update_annotations(font_size=13)
     return fig
+
+
+def _traces(
+    panel: Panel, looks: dict[str, dict[str, Any]], in_legend: set[str]
+) -> Iterator[go.Scatter]:
+    for approach in panel.approaches:
+        yield _trace(approach, looks[approach.algorithm], panel.floor, in_legend)
+    if panel.target is not None and (panel.floor is None or panel.target > 0):
+        yield _target_line(panel.approaches, panel.target, in_legend)
 
 
 def _trace(
@@ -315,9 +248,3 @@ def _target_line(approaches: list[Approach], target: float, in_legend: set[str])
         line={"color": "#7f7f7f", "width": 1, "dash": "dot"},
         hoverinfo="skip",
     )
-
-
-def _floor(approaches: list[Approach], least: float) -> float:
-    """Return where to draw, on a logarithmic axis, what is as good as solved."""
-    positive = [x for approach in approaches for x in approach.distance if x > 0]
-    return max(min(positive, default=1.0), least) / 10

@@ -18,8 +18,14 @@ from optimagic_lite.benchmarking.convergence import (
     with_known_solution,
 )
 from optimagic_lite.plots import style
+from optimagic_lite.plots.approaches import (
+    RUNTIME_TITLES,
+    Approach,
+    distance_title,
+    floor_of,
+    steps_of,
+)
 from optimagic_lite.plots.backends import check_backend, present
-from optimagic_lite.plots.convergence import X_TITLES, Approach, steps_of, y_title
 
 Array = NDArray[np.float64]
 
@@ -84,9 +90,7 @@ def deviation_plot(
     if distance_measure == "parameter_distance":
         courses = with_known_solution(courses, "distance_measure='parameter_distance'")
     means = mean_distances(courses, runtime_measure, distance_measure, monotone=monotone)
-    # what is solved on average has no logarithm
-    positive = [x for mean in means for x in mean.distance if x > 0]
-    floor = min(positive) / 10 if log_scale and positive else None
+    floor = floor_of(means) if log_scale else None
     traces = [
         go.Scatter(
             x=mean.runtime,
@@ -99,23 +103,14 @@ def deviation_plot(
         )
         for mean, look in zip(means, style.line_styles(palette, len(means)), strict=True)
     ]
-    fig = go.Figure(traces)
-    title = y_title(distance_measure, monotone=monotone, normalize=True)
-    fig.update_layout(
-        xaxis={"title": {"text": X_TITLES[runtime_measure]}},
+    title = distance_title(distance_measure, monotone=monotone, normalize=True)
+    fig = style.comparison(
+        traces,
+        xaxis={"title": {"text": RUNTIME_TITLES[runtime_measure]}},
         yaxis={
             "title": {"text": f"{title}, mean of problems"},
             "type": "linear" if floor is None else "log",
-            "exponentformat": "power",
-            "showgrid": True,
-            "gridcolor": style.GRID,
-            "zeroline": False,
         },
-        legend={"title": {"text": "Algorithm"}, "font": {"size": 12}},
-        margin={"l": 80, "r": 25, "t": 30, "b": 60},
-        hovermode="closest",
-        height=420,
-        width=820,
     )
     return present(fig, backend, template)
 

@@ -19,8 +19,8 @@ from optimagic_lite.benchmarking.convergence import (
     read_courses,
 )
 from optimagic_lite.plots import style
+from optimagic_lite.plots.approaches import RUNTIME_TITLES
 from optimagic_lite.plots.backends import check_backend, present
-from optimagic_lite.plots.convergence import X_TITLES
 
 Array = NDArray[np.float64]
 Normalization = Literal[False, True, "simplex_gradients"]
@@ -132,8 +132,8 @@ def profile_plot(
         )
         for profile, look in zip(profiles, looks, strict=True)
     ]
-    fig = go.Figure(traces)
-    fig.update_layout(
+    fig = style.comparison(
+        traces,
         xaxis={
             "title": {"text": _x_title(runtime_measure, normalize_runtime)},
             "type": "log" if is_log else "linear",
@@ -142,14 +142,7 @@ def profile_plot(
             "title": {"text": "Share of problems solved"},
             "range": [0, 1.03],
             "tickformat": ".0%",
-            "showgrid": True,
-            "gridcolor": style.GRID,
         },
-        legend={"title": {"text": "Algorithm"}, "font": {"size": 12}},
-        margin={"l": 70, "r": 25, "t": 30, "b": 60},
-        hovermode="closest",
-        height=420,
-        width=820,
     )
     return present(fig, backend, template)
 
@@ -228,7 +221,7 @@ def _area(profile: Profile) -> float:
 
 def _x_title(measure: RuntimeMeasure, normalization: Normalization) -> str:
     if normalization == "simplex_gradients":
-        return f"{X_TITLES[measure]} divided by number of parameters + 1"
+        return f"{RUNTIME_TITLES[measure]} divided by number of parameters + 1"
     if normalization:
-        return f"{X_TITLES[measure]}, as a multiple of what the fastest algorithm needed"
-    return X_TITLES[measure]
+        return f"{RUNTIME_TITLES[measure]}, as a multiple of what the fastest algorithm needed"
+    return RUNTIME_TITLES[measure]

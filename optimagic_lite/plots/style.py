@@ -24,6 +24,9 @@ DEFAULT_TEMPLATE = "simple_white"
 # Lines of a grid, behind everything.
 GRID = "rgba(128, 128, 128, 0.15)"
 
+# Axes of values, whose grid helps to read them.
+VALUES = {"exponentformat": "power", "showgrid": True, "gridcolor": GRID, "zeroline": False}
+
 # Lines that stand behind those with a colour.
 BACKGROUND = {"color": "rgba(130, 130, 130, 0.45)", "width": 0.8}
 
@@ -215,11 +218,8 @@ def figure(
         yaxis={
             "title": {"text": y_title},
             "type": "log" if log_scale else "linear",
-            "exponentformat": "power",
-            "showgrid": True,
-            "gridcolor": GRID,
-            "zeroline": False,
-        },
+        }
+        | VALUES,
         margin={"l": 70, "r": 25, "t": 30, "b": 60},
         hovermode="closest",
         legend={"font": {"size": 12}, "tracegroupgap": 0},
@@ -232,6 +232,30 @@ def figure(
     fig.update_xaxes(automargin=True)
     fig.update_yaxes(automargin=True)
     return fig
+
+
+def comparison(
+    traces: Sequence[go.Scatter], xaxis: dict[str, Any], yaxis: dict[str, Any]
+) -> go.Figure:
+    """Put one line an algorithm into a wide figure with a legend.
+
+    Args:
+        traces: The lines.
+        xaxis: What is special about the horizontal axis.
+        yaxis: What is special about the vertical axis.
+
+    Returns:
+        The figure.
+    """
+    return go.Figure(list(traces)).update_layout(
+        xaxis=xaxis,
+        yaxis=VALUES | yaxis,
+        legend={"title": {"text": "Algorithm"}, "font": {"size": 12}},
+        margin={"l": 80, "r": 25, "t": 30, "b": 60},
+        hovermode="closest",
+        height=420,
+        width=820,
+    )
 
 
 def _x_options(x_axis: XAxis, n_evaluations: int) -> dict[str, Any]:
