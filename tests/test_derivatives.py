@@ -758,7 +758,7 @@ def test_wrong_options_are_refused(options, message):
         (lambda x, xp: x, r"array of shape \(2,\).*Aggregate"),
         (lambda x, xp: None, "None.*return missing"),
         (lambda x, xp: (x.sum(), x), "tuple.*fun_and_jac"),
-        (lambda x, xp: {"value": x.sum()}, "dict"),
+        (lambda x, xp: {"sum": x.sum()}, "dict"),
         (lambda x, xp: "text", "not a real number"),
         (lambda x, xp: x.sum() * xp.asarray(1j), "not a real number"),
         (lambda x, xp: xp.asarray(True), "not a real number"),

@@ -880,7 +880,7 @@ def test_classes_check_what_they_get(make, message):
             {"type": "linear", "loc": 0, "wieghts": 1, "value": 1},
             "has a field 'wieghts' that 'linear' does not have.*Did you mean 'weights'",
         ),
-        ({"type": "fixed", "loc": 0, "value": 1}, "has a field 'value' that 'fixed' does not have"),
+        ({"type": "fixed", "loc": 0, "value": 1}, "has a 'value'.*write the value into params"),
         ({"type": "linear", "loc": 0, "value": 1}, "constraint 0, .* weights is missing"),
         ({"type": "fixed", "selector": 3}, "constraint 0, .* selector must be a function"),
         (

@@ -76,7 +76,8 @@ def run_benchmark(
             whose own ``algo_options`` say nothing of it; default 1,000. None leaves the
             defaults of the algorithms.
         disable_convergence: Whether convergence tolerances are at most 1e-14, where the own
-            ``algo_options`` of a run say nothing of them, so that most use up their evaluations.
+            ``algo_options`` of a run say nothing of them, so that runs end only when nothing is
+            left to gain.
         progress: Whether to show a bar with the number of runs that have ended; needs tqdm.
 
     Returns:
@@ -211,7 +212,13 @@ def _record(problem: BenchmarkProblem, result: OptimizeResult) -> dict[str, Any]
     history = _history(result)
     values = np.array(history.fun, dtype=np.float64)
     if problem.exact_value is not None:
-        values = np.array([problem.exact_value(params) for params in history.params])
+        # an evaluation that failed has no value, with noise or without
+        values = np.array(
+            [
+                problem.exact_value(params) if np.isfinite(value) else np.nan
+                for params, value in zip(history.params, values, strict=True)
+            ]
+        )
     return {
         "params_history": history.flat_params,
         "criterion_history": values,
