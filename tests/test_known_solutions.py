@@ -191,7 +191,7 @@ def check_quadratic(algorithm, A, b, start, constraints, rows, lower, upper, *, 
     assert (value <= rows.ub + 2e-6).all()
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("algorithm", [*BOX, *OPEN])
 def test_probabilities_of_random_quadratics(algorithm, seed):
     rng = np.random.default_rng(seed)
@@ -204,7 +204,7 @@ def test_probabilities_of_random_quadratics(algorithm, seed):
     )
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("algorithm", [*BOX, *OPEN[:2], "scipy_trust_constr"])
 def test_bounded_sums_of_random_quadratics(algorithm, seed):
     rng = np.random.default_rng(seed)
@@ -222,7 +222,7 @@ def test_bounded_sums_of_random_quadratics(algorithm, seed):
     check_quadratic(algorithm, A, b, start, constraint, rows, lower, upper)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("algorithm", [*BOX, *OPEN[:2], "scipy_trust_constr"])
 def test_bounded_order_of_random_quadratics(algorithm, seed):
     rng = np.random.default_rng(100 + seed)
@@ -315,7 +315,7 @@ def test_mixture_weights_agree_with_em(algorithm):
     assert abs(result.params.sum() - 1) < 1e-12
 
 
-@pytest.mark.parametrize("n", [3, 10, 100])
+@pytest.mark.parametrize("n", [3, 100])
 @pytest.mark.parametrize("start", ["interior", "wrong vertex"])
 @pytest.mark.parametrize("algorithm", ["scipy_lbfgsb", "scipy_slsqp", *OPEN])
 def test_a_vertex_is_reached(algorithm, start, n):
