@@ -52,6 +52,12 @@ class Panel:
     target: float | None
     floor: float | None
 
+    @property
+    def last(self) -> float:
+        """The largest runtime of all lines."""
+        runtime = np.concatenate([approach.runtime for approach in self.approaches])
+        return float(np.max(runtime[np.isfinite(runtime)], initial=0.0)) or 1.0
+
 
 def make_panels(
     ends: dict[Course, int],

@@ -38,6 +38,10 @@ _GAP = (75, 65)
 _LEGEND = 230
 _SOLUTION = "solution"
 
+# part of a horizontal axis that is drawn, where its last point is at 1
+_FREE = 1.03
+_FEW = 10
+
 
 def convergence_plot(
     problems: Any,
@@ -132,7 +136,7 @@ def convergence_plot(
     shape = {"shape": "hv" if monotone else "linear"}
     shared: dict[str, Any] = {
         "looks": {name: look | shape for name, look in looks.items()},
-        "x_title": RUNTIME_TITLES[runtime_measure],
+        "runtime_measure": runtime_measure,
         "y_title": distance_title(
             distance_measure, monotone=monotone, normalize=normalize_distance
         ),
@@ -166,7 +170,7 @@ def _grid(
     n_cols: int,
     *,
     looks: dict[str, dict[str, Any]],
-    x_title: str,
+    runtime_measure: RuntimeMeasure,
     y_title: str,
 ) -> go.Figure:
     n_cols = min(n_cols, len(panels))
@@ -186,9 +190,13 @@ def _grid(
         place = {"row": i // n_cols + 1, "col": i % n_cols + 1}
         for trace in _traces(panel, looks, in_legend):
             fig.add_trace(trace, **place)
+        last = panel.last
+        is_short = last <= _FEW and runtime_measure != "walltime"
+        # left to itself, plotly cuts what falls at the very end, and has ticks of half evaluations
+        fig.update_xaxes(range=[0, _FREE * last], dtick=1 if is_short else None, **place)
         # titles once a column and once a row, where there is no plot below or to the left
         if i + n_cols >= len(panels):
-            fig.update_xaxes(title_text=x_title, **place)
+            fig.update_xaxes(title_text=RUNTIME_TITLES[runtime_measure], **place)
         if place["col"] == 1:
             fig.update_yaxes(title_text=y_title, **place)
         fig.update_yaxes(type="linear" if panel.floor is None else "log", **place)
@@ -199,7 +207,7 @@ def _grid(
         legend={"title": {"text": "Algorithm"}, "font": {"size": 12}, "tracegroupgap": 0},
         hovermode="closest",
     )
-    fig.update_xaxes(title_font_size=12, tickformat="~s", rangemode="tozero")
+    fig.update_xaxes(title_font_size=12, tickformat="~s")
     fig.update_yaxes(title_font_size=12, **style.VALUES)
     fig.update_annotations(font_size=13)
     return fig
@@ -211,7 +219,7 @@ def _traces(
     for approach in panel.approaches:
         yield _trace(approach, looks[approach.algorithm], panel.floor, in_legend)
     if panel.target is not None and (panel.floor is None or panel.target > 0):
-        yield _target_line(panel.approaches, panel.target, in_legend)
+        yield _target_line(panel.last, panel.target, in_legend)
 
 
 def _trace(
@@ -233,12 +241,11 @@ def _trace(
     )
 
 
-def _target_line(approaches: list[Approach], target: float, in_legend: set[str]) -> go.Scatter:
+def _target_line(last: float, target: float, in_legend: set[str]) -> go.Scatter:
     is_new = _SOLUTION not in in_legend
     in_legend.add(_SOLUTION)
-    finite = [x for approach in approaches for x in approach.runtime if np.isfinite(x)] or [1.0]
     return go.Scatter(
-        x=[0, max(finite)],
+        x=[0, last],
         y=[target, target],
         name=_SOLUTION,
         legendgroup=_SOLUTION,
