@@ -854,6 +854,13 @@ def test_classes_check_what_they_get(make, message):
         make()
 
 
+def test_a_first_variance_of_zero_leaves_the_matrix_of_the_others():
+    bounds = om.Bounds(upper=arr(0, *[np.inf] * 5))
+    space = om.make_space(arr(0, 0, 1, 0, 0, 1), bounds=bounds, constraints=om.FlatCovConstraint())
+
+    assert space.n_free == 3
+
+
 @pytest.mark.parametrize(
     ("constraints", "message"),
     [

@@ -67,7 +67,8 @@ def _import() -> ModuleType:
             "The problems of CUTEst need sif2jax, which is not installed: "
             "pip install 'optimagic_lite[cutest]'."
         ) from error
-    return sif2jax
+    found: ModuleType = sif2jax
+    return found
 
 
 def _definition(problem: Any) -> Definition | None:

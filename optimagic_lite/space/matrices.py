@@ -54,6 +54,12 @@ class Cholesky(Transform):
         out[0] = self.first_upper[0]
         return out
 
+    @property
+    def n_free(self) -> int:
+        """Without a first variance, what stands below it turns the factor and not the matrix."""
+        n_idle = self.dim - 1 if self.upper[0] <= 0 else 0
+        return super().n_free - n_idle
+
     def forward(self, t: jax.Array) -> jax.Array:
         """Multiply the factor with its transpose."""
         index = np.tril_indices(self.dim)

@@ -257,6 +257,11 @@ class Opened(Transform):
         """No bounds, but for inputs whose bounds coincide."""
         return self._box.upper
 
+    @property
+    def n_free(self) -> int:
+        """That of the transform."""
+        return self.inner.n_free
+
     def forward(self, t: jax.Array) -> jax.Array:
         """Squeeze, then transform."""
         return self.inner.forward(self._box.forward(t))
