@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +16,6 @@ from optimagic_lite.benchmarking.convergence import (
     judged,
     read_courses,
 )
-from optimagic_lite.benchmarking.problem import read_problems
 from optimagic_lite.benchmarking.results import failed
 
 TracebackReturnType = Literal["dataframe", "text", "markdown", "dict"]
@@ -60,7 +60,7 @@ def convergence_report(
         {'scipy_neldermead': 'success', 'dimensionality': 5}
     """
     ends = judged(read_courses(problems, results), stopping_criterion, x_precision, y_precision)
-    return _table({course: _success(course, end) for course, end in ends.items()}, problems)
+    return _table({course: _success(course, end) for course, end in ends.items()})
 
 
 def rank_report(
@@ -107,7 +107,7 @@ def rank_report(
         entries[course] = (
             str(sorted(others).index(needed[course])) if solved else _success(course, end)
         )
-    return _table(entries, problems)
+    return _table(entries)
 
 
 def traceback_report(
@@ -137,7 +137,7 @@ def traceback_report(
         'optimagic_lite.exceptions.IncompleteBoundsError: scipy_brute'
     """
     check_choice("return_type", return_type, TracebackReturnType)
-    read_courses(problems, results)
+    courses = read_courses(problems, results)
     found = {key: run["solution"] for key, run in results.items() if failed(run)}
     if return_type == "dict":
         return found
@@ -145,7 +145,7 @@ def traceback_report(
         return list(found.values())
     if return_type == "markdown":
         return _markdown(found)
-    sizes = _dimensions(problems)
+    sizes = _dimensions(courses)
     keys = sorted(found, key=lambda key: [algorithm for _, algorithm in results].index(key[1]))
     index = pd.MultiIndex.from_tuples(
         [(algorithm, problem) for problem, algorithm in keys], names=["algorithm", "problem"]
@@ -162,7 +162,7 @@ def _success(course: Course, end: int) -> str:
     return "error" if course.failed else "success" if end >= 0 else "failed"
 
 
-def _table(entries: dict[Course, str], problems: Any) -> pd.DataFrame:
+def _table(entries: dict[Course, str]) -> pd.DataFrame:
     """Return one row a problem and one column an algorithm; runs that are not there are NaN."""
     rows = dict.fromkeys(course.problem for course in entries)
     columns = dict.fromkeys(course.algorithm for course in entries)
@@ -173,12 +173,12 @@ def _table(entries: dict[Course, str], problems: Any) -> pd.DataFrame:
         columns=list(columns),
         dtype=object,
     )
-    sizes = _dimensions(problems)
+    sizes = _dimensions(entries)
     return table.assign(dimensionality=[sizes[row] for row in rows])
 
 
-def _dimensions(problems: Any) -> dict[str, int]:
-    return {name: len(problem.start) for name, problem in read_problems(problems).items()}
+def _dimensions(courses: Iterable[Course]) -> dict[str, int]:
+    return {course.problem: course.n_params for course in courses}
 
 
 def _markdown(found: dict[tuple[str, str], str]) -> str:

@@ -228,16 +228,16 @@ def _trace(
     name = approach.algorithm
     is_new = name not in in_legend
     in_legend.add(name)
-    return go.Scatter(
-        x=approach.runtime,
-        y=approach.distance if floor is None else np.maximum(approach.distance, floor),
-        name=style.label(name),
+    return style.algorithm_line(
+        name,
+        approach.runtime,
+        approach.distance if floor is None else np.maximum(approach.distance, floor),
+        look | {"width": 1.8},
+        "%{y:.4~g} after %{x:.4~g}",
         legendgroup=name,
         showlegend=is_new,
         mode="lines" if len(approach.runtime) > 1 else "markers",
-        line=look | {"width": 1.8},
         marker={"color": look["color"], "size": 5},
-        hovertemplate=f"<b>{style.label(name)}</b>: %{{y:.4~g}} after %{{x:.4~g}}<extra></extra>",
     )
 
 

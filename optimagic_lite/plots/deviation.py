@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from optimagic_lite.benchmarking.convergence import (
@@ -92,14 +91,12 @@ def deviation_plot(
     means = mean_distances(courses, runtime_measure, distance_measure, monotone=monotone)
     floor = floor_of(means) if log_scale else None
     traces = [
-        go.Scatter(
-            x=mean.runtime,
-            y=mean.distance if floor is None else np.maximum(mean.distance, floor),
-            name=style.label(mean.algorithm),
-            mode="lines",
-            line=look | {"shape": "hv", "width": 2},
-            hovertemplate=f"<b>{style.label(mean.algorithm)}</b>: %{{y:.4~g}} "
-            "after %{x:.4~g}<extra></extra>",
+        style.algorithm_line(
+            mean.algorithm,
+            mean.runtime,
+            mean.distance if floor is None else np.maximum(mean.distance, floor),
+            look,
+            "%{y:.4~g} after %{x:.4~g}",
         )
         for mean, look in zip(means, style.line_styles(palette, len(means)), strict=True)
     ]

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from optimagic_lite.benchmarking.convergence import (
@@ -120,15 +119,13 @@ def profile_plot(
     order = sorted(profiles, key=lambda p: (-p.share[-1], -_area(p)))
     looks = style.line_styles(palette, len(profiles))
     traces = [
-        go.Scatter(
-            x=profile.budget,
-            y=profile.share,
-            name=style.label(profile.algorithm),
-            mode="lines",
-            line=look | {"shape": "hv", "width": 2},
+        style.algorithm_line(
+            profile.algorithm,
+            profile.budget,
+            profile.share,
+            look,
+            "%{y:.0%} of problems<br>within %{x:.4~g}",
             legendrank=order.index(profile) + 1,
-            hovertemplate=f"<b>{style.label(profile.algorithm)}</b>: %{{y:.0%}} of problems<br>"
-            "within %{x:.4~g}<extra></extra>",
         )
         for profile, look in zip(profiles, looks, strict=True)
     ]

@@ -234,6 +234,29 @@ def figure(
     return fig
 
 
+def algorithm_line(
+    name: str, x: Any, y: Any, look: dict[str, Any], said: str, **options: Any
+) -> go.Scatter:
+    """Return the line of an algorithm, which changes in steps.
+
+    Args:
+        name: Name of the algorithm.
+        x: What is drawn to the right, shape (n,).
+        y: What is drawn upwards, shape (n,).
+        look: Keyword arguments for the line; what it says goes before what is usual.
+        said: What a hover text says after the name.
+        **options: Further keyword arguments for the trace.
+    """
+    return go.Scatter(
+        x=x,
+        y=y,
+        name=label(name),
+        line={"shape": "hv", "width": 2} | look,
+        hovertemplate=f"<b>{label(name)}</b>: {said}<extra></extra>",
+        **({"mode": "lines"} | options),
+    )
+
+
 def comparison(
     traces: Sequence[go.Scatter], xaxis: dict[str, Any], yaxis: dict[str, Any]
 ) -> go.Figure:
